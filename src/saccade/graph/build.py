@@ -1,0 +1,138 @@
+"""From a model to its plan: capture, lower, fold, fuse, then decide each step's form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from saccade.errors import ModelError
+from saccade.graph.capture import PREPROCESS_ENTRY, capture, load_program
+from saccade.graph.draft import Draft, DraftStep
+from saccade.graph.fuse import find_channel_shuffles, fold_batch_norms, fuse_epilogues
+from saccade.graph.names import name_steps, op_name
+from saccade.graph.lower import lower
+from saccade.graph.plan import Plan, Step
+from saccade.kernels.elementwise import ELEMENTWISE
+from saccade.kernels.rule import Scope
+from saccade.kernels.table import dense_macs, find_rule, refusal
+from saccade.kernels.window import CONVOLUTION, INTERPOLATION, POOLING, spatial_rank
+from saccade.masks import ValueSpec
+from saccade.preprocess import Preprocess
+
+def make_plan(
+    model: nn.Module | ExportedProgram | Plan | str | Path,
+    example: Any = None,
+    *,
+    kwargs: Mapping[str, Any] | None = None,
+    preprocess: Preprocess | None = None,
+    name: str = "",
+) -> Plan:
+    """Returns the plan of a model.
+
+    Args:
+        model: a module, an exported program, the path of a `.pt2` file, or a plan (returned as it is).
+        example: a tensor, or a tuple of positional arguments: what the model takes for one frame. The plan is made
+            for these shapes. Not needed for a program that holds its own example.
+        kwargs: keyword arguments of the model.
+        preprocess: how a frame becomes the input; stored with the plan.
+        name: what to call the model; its class, or the file's name, by default.
+
+    Raises:
+        ModelError: torch.export refuses the model, or it cannot run frame by frame.
+        FileFormatError: the file is missing, damaged or no exported program.
+    """
+    if isinstance(model, Plan):
+        return model
+    if isinstance(model, (str, Path)):
+        extra = {PREPROCESS_ENTRY: ""}
+        path = Path(model)
+        model = load_program(path, extra_files=extra)
+        name = name or path.stem
+        if preprocess is None and extra[PREPROCESS_ENTRY]:
+            preprocess = Preprocess.from_json(_text(extra[PREPROCESS_ENTRY]))
+    program = capture(model, example, kwargs=kwargs)
+    draft = lower(program)
+    draft.drop_dead()
+    fold_batch_norms(draft)
+    find_channel_shuffles(draft)
+    fuse_epilogues(draft)
+    draft.drop_dead()
+    name_steps(draft)
+    specs: dict[str, ValueSpec] = {}
+    scope = Scope(specs, {key: tuple(tensor.shape) for key, tensor in draft.weights.items()})
+    steps = [_finish(step, draft, scope, specs) for step in draft.steps]
+    in_spec, out_spec = program.call_spec.in_spec, program.call_spec.out_spec
+    if in_spec is None or out_spec is None:
+        raise ModelError("the program does not say how its arguments and results are structured; export it again")
+    return Plan(
+        name=name or type(model).__name__,
+        steps=tuple(steps),
+        values=specs,
+        weights={key: tensor.contiguous() for key, tensor in draft.weights.items()},
+        outputs=tuple(draft.outputs),
+        in_spec=pytree.treespec_dumps(in_spec),
+        out_spec=pytree.treespec_dumps(out_spec),
+        preprocess=preprocess,
+    )
+
+
+def _text(content: str | bytes) -> str:
+    return content.decode() if isinstance(content, bytes) else content
+
+
+def _finish(step: DraftStep, draft: Draft, scope: Scope, specs: dict[str, ValueSpec]) -> Step:
+    """Returns the frozen step and adds its values to `specs`."""
+    for name in step.outputs:
+        axis = _channel_axis(step, draft, scope, draft.shapes[name])
+        specs[name] = ValueSpec(draft.shapes[name], draft.dtypes[name], axis)
+    if not step.calls:
+        return Step(step.name, "input", "sparse", "", (), tuple(step.outputs), True, 0, step.source)
+    head = step.calls[0]
+    shape = draft.shapes[step.outputs[0]]
+    rule, reason = find_rule(head), refusal(head, scope)
+    if rule is not None and not reason:
+        macs = rule.macs(head, scope, shape)
+    else:
+        macs = dense_macs(head, scope, shape)
+    macs += sum(ELEMENTWISE.macs(call, scope, shape) for call in step.calls[1:])
+    return Step(
+        name=step.name,
+        op="+".join(op_name(call) for call in step.calls),
+        form="dense" if reason else "sparse",
+        reason=reason,
+        calls=tuple(step.calls),
+        outputs=tuple(step.outputs),
+        gated=bool(reason) or rule is None or not rule.moves,
+        macs=macs,
+        source=step.source,
+    )
+
+
+def _channel_axis(step: DraftStep, draft: Draft, scope: Scope, shape: tuple[int, ...]) -> int | None:
+    if not step.calls:
+        return _input_axis(step.outputs[0], draft)
+    head = step.calls[0]
+    if not refusal(head, scope):
+        rule = find_rule(head)
+        assert rule is not None
+        return rule.axis(head, scope, shape)
+    first = scope.specs[step.values()[0]]
+    if len(first.shape) == len(shape):
+        return first.channel_axis
+    return 1 if len(shape) > 1 else None
+
+
+def _input_axis(name: str, draft: Draft) -> int | None:
+    """Returns the axis a convolution or pool reads the input's channels on; the second axis where none does."""
+    rank = len(draft.shapes[name])
+    for step in draft.steps:
+        if step.calls and name in step.calls[0].values():
+            rule = find_rule(step.calls[0])
+            if rule in (CONVOLUTION, POOLING, INTERPOLATION):
+                return rank - spatial_rank(step.calls[0]) - 1
+    return 1 if rank > 1 else None

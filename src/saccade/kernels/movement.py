@@ -1,0 +1,105 @@
+"""Operators that move data without arithmetic: masks travel by the same call as the values."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from saccade.kernels.call import Call
+from saccade.kernels.geometry import axis_after_reshape
+from saccade.kernels.rule import Masks, Rule, Scope, only_value
+from saccade.masks import ValueSpec, on_axis
+
+RESHAPES = frozenset("view reshape flatten unflatten _unsafe_view squeeze unsqueeze select".split())
+PERMUTES = frozenset("permute transpose t numpy_T movedim".split())
+KEEPING = frozenset(
+    "slice narrow cat stack pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d "
+    "reflection_pad3d replication_pad3d expand repeat flip roll upsample_nearest1d upsample_nearest2d "
+    "upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d "
+    "channel_shuffle pixel_shuffle pixel_unshuffle".split()
+)
+
+
+def _support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
+    """Runs the call on the masks; where it touches channels, on masks expanded to the values' shapes."""
+    dim = call.arguments.get("dim")
+    at_channel = (
+        out.channel_axis is not None
+        and isinstance(dim, int)
+        and dim % len(out.shape) == out.channel_axis
+        and all(scope.specs[name].channel_axis == out.channel_axis for name in call.values())
+    )
+    if call.base == "channel_shuffle" and scope.specs[only_value(call)].channel_axis == 1:
+        return masks[only_value(call)]
+    if call.base in ("cat", "slice") and at_channel:
+        active = out.full_mask(False)
+        for name in call.values():
+            active = active | masks[name]
+        return active
+    if _leaves_channels(call, scope) and not at_channel:
+        return _run(call, {name: masks[name].float() for name in call.values()}, scope) > 0
+    full = {name: masks[name].expand(scope.specs[name].shape).float() for name in call.values()}
+    moved = _run(call, full, scope)
+    return on_axis(moved > 0, ValueSpec(out.shape, out.dtype, None), out.channel_axis)
+
+
+def _run(call: Call, operands: Masks, scope: Scope) -> Tensor:
+    if call.arguments.get("mode", "constant") == "constant" and "value" in call.arguments:
+        call = call.replace(value=0.0)
+    moved: Tensor = call.run(
+        lambda ref: operands[ref.name] if ref.kind == "value" else torch.zeros(scope.weights[ref.name])
+    )
+    return moved
+
+
+def _leaves_channels(call: Call, scope: Scope) -> bool:
+    """Returns whether the call treats every channel alike, so that a mask can pass through it as it is."""
+    if any(ref.kind == "weight" for ref in call.refs()):
+        return False
+    if call.base in PERMUTES or call.base.startswith(("upsample", "_upsample", "reflection", "replication")):
+        return True
+    if call.base in ("pad", "constant_pad_nd"):
+        spec = scope.specs[only_value(call)]
+        axis = -1 if spec.channel_axis is None else spec.channel_axis
+        return len(call.arguments["pad"]) // 2 < len(spec.shape) - axis
+    if call.base in ("slice", "cat"):
+        return len({scope.specs[name].channel_axis for name in call.values()}) == 1
+    return call.base == "flip"
+
+
+def _reshape_axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
+    spec = scope.specs[only_value(call)]
+    if call.base == "select":
+        dim = call.arguments["dim"] % len(spec.shape)
+        if spec.channel_axis is None or dim == spec.channel_axis:
+            return None
+        return spec.channel_axis - (dim < spec.channel_axis)
+    return axis_after_reshape(spec.shape, shape, spec.channel_axis)
+
+
+def _permute_axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
+    spec = scope.specs[only_value(call)]
+    if spec.channel_axis is None:
+        return None
+    # Permuting a tensor of distinct sizes tells where each axis went, whatever the operator's own convention.
+    probe = torch.empty(tuple(range(2, 2 + len(spec.shape))), device="meta")
+    return list(call.run(lambda ref: probe).shape).index(2 + spec.channel_axis)
+
+
+def _kept_axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
+    names = call.values()
+    axis = scope.specs[names[0]].channel_axis
+    if axis is None:
+        return None
+    if call.base == "stack":
+        return axis + (call.arguments["dim"] % len(shape) <= axis)
+    return axis + len(shape) - len(scope.specs[names[0]].shape)
+
+
+def _free(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
+    return 0
+
+
+RESHAPE = Rule("reshape", RESHAPES, _support, _reshape_axis, _free, moves=True)
+PERMUTE = Rule("permute", PERMUTES, _support, _permute_axis, _free, moves=True)
+MOVE = Rule("move", KEEPING, _support, _kept_axis, _free, moves=True)

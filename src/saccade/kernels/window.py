@@ -1,0 +1,114 @@
+"""Operators that read a window: convolution, transposed convolution, pooling, interpolation.
+
+The support is found by running the same operator on the mask itself, with one channel and weights of one, so that
+kernel, stride, padding, dilation and rounding rules are by construction those of the operator.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saccade.kernels.call import Call, Ref
+from saccade.kernels.rule import Masks, Rule, Scope, only_value
+from saccade.masks import ValueSpec, on_axis, resize_support
+
+CONVOLUTIONS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution".split())
+POOLS = frozenset(
+    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d "
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d".split()
+)
+INTERPOLATIONS = frozenset("upsample_linear1d upsample_bilinear2d upsample_trilinear3d".split())
+
+
+def is_transposed(call: Call) -> bool:
+    """Returns whether a convolution is a transposed one."""
+    return "transpose" in call.base or bool(call.arguments.get("transposed", False))
+
+
+def spatial_rank(call: Call) -> int:
+    """Returns over how many axes the window extends."""
+    for digit in "123":
+        if f"{digit}d" in call.base:
+            return int(digit)
+    return len(call.arguments["stride"])
+
+
+def _window_axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
+    return len(shape) - spatial_rank(call) - 1
+
+
+def _input_mask(call: Call, masks: Masks, scope: Scope) -> Tensor:
+    name = only_value(call)
+    spec = scope.specs[name]
+    return on_axis(masks[name], spec, len(spec.shape) - spatial_rank(call) - 1)
+
+
+def _convolution_support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
+    mask = _input_mask(call, masks, scope).float()
+    weight: Ref = call.arguments["weight"]
+    ones = torch.ones(1, 1, *scope.weights[weight.name][2:])
+    probe = call.replace(bias=None, groups=1)
+    return probe.run(lambda ref: ones if ref == weight else mask) > 0.5
+
+
+def _refuse_convolution(call: Call, scope: Scope) -> str:
+    if call.arguments["weight"].kind != "weight":
+        return "its weights are computed at run time"
+    if call.arguments["bias"] is not None and call.arguments["bias"].kind != "weight":
+        return "its bias is computed at run time"
+    return ""
+
+
+def _convolution_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
+    weight = scope.weights[call.arguments["weight"].name]
+    per_position = math.prod(weight[1:])
+    if is_transposed(call):
+        return scope.specs[only_value(call)].numel * per_position
+    return math.prod(shape) * per_position
+
+
+def _pool_support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
+    mask = _input_mask(call, masks, scope).float()
+    return call.run(lambda ref: mask) > 0
+
+
+def _pool_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
+    if "adaptive" in call.base:
+        return scope.specs[only_value(call)].numel
+    kernel: list[int] = list(call.arguments["kernel_size"])
+    rank = spatial_rank(call)
+    return math.prod(shape) * math.prod(kernel if len(kernel) == rank else kernel * rank)
+
+
+def _scales(call: Call, rank: int) -> list[float | None]:
+    given: Any = call.arguments.get("scale_factors")
+    if given is None:
+        given = [call.arguments.get(name) for name in ("scales", "scales_d", "scales_h", "scales_w")]
+        given = [scale for scale in given if scale is not None]
+    return list(given) if given and len(given) == rank else [None] * rank
+
+
+def _interpolation_support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
+    mask = _input_mask(call, masks, scope).float()
+    rank = spatial_rank(call)
+    align = bool(call.arguments["align_corners"])
+    for index, scale in enumerate(_scales(call, rank)):
+        dim = mask.dim() - rank + index
+        pick = resize_support(mask.shape[dim], out.shape[dim], align_corners=align, scale=scale, reach=1)
+        mask = (mask.movedim(dim, -1) @ pick.float().T).movedim(-1, dim)
+    return mask > 0.5
+
+
+def _interpolation_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * 2 ** spatial_rank(call)
+
+
+CONVOLUTION = Rule(
+    "convolution", CONVOLUTIONS, _convolution_support, _window_axis, _convolution_macs, _refuse_convolution
+)
+POOLING = Rule("pooling", POOLS, _pool_support, _window_axis, _pool_macs)
+INTERPOLATION = Rule("interpolation", INTERPOLATIONS, _interpolation_support, _window_axis, _interpolation_macs)

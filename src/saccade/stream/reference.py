@@ -1,0 +1,172 @@
+"""The reference executor: the change rule in plain torch. It computes densely and selects, so it is the definition
+of what every other executor must give, not the speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saccade.cost import StepCost
+from saccade.graph.plan import Plan, Step
+from saccade.kernels.call import Ref
+from saccade.kernels.table import find_rule
+from saccade.masks import broadcast
+from saccade.stream.gate import GateSettings
+from saccade.stream.record import start_record
+from saccade.stream.state import StreamState
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What running a plan over one frame gave.
+
+    Attributes:
+        outputs: the model's results, flattened; not shared with the state.
+        costs: one entry per step, in the plan's order.
+        active: by step name, the mask of what was computed.
+    """
+
+    outputs: tuple[Tensor, ...]
+    costs: tuple[StepCost, ...]
+    active: Mapping[str, Tensor]
+
+
+class ReferenceExecutor:
+    """Runs a plan by the change rule.
+
+    For every step: active = positions whose support holds an announced input position; there the output is taken
+    fresh from a dense computation; announced = active positions that moved more than the threshold from what was
+    last announced. On the first frame everything is active.
+    """
+
+    name = "reference"
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def run(self, state: StreamState, inputs: Sequence[Tensor], settings: GateSettings) -> Pass:
+        """Returns the pass over one frame, and moves the state on by it; nothing moves where it raises."""
+        with torch.no_grad():
+            frame = _Frame(self.plan, state, settings)
+            for step in self.plan.steps:
+                frame.step(step, inputs)
+            outputs = tuple(frame.lookup(ref).clone() for ref in self.plan.outputs)
+        return frame.commit(outputs)
+
+
+class _Frame:
+    """One frame on its way through the plan; the state is replaced only by `commit`."""
+
+    def __init__(self, plan: Plan, state: StreamState, settings: GateSettings) -> None:
+        self.plan, self.state, self.settings = plan, state, settings
+        self.first = state.frames == 0
+        self.values: dict[str, Tensor] = {}
+        self.movers: dict[str, Step] = {}
+        self.announced: dict[str, Tensor] = {}
+        self.active: dict[str, Tensor] = {}
+        self.costs: list[StepCost] = []
+        self.records = dict(state.records)
+        self.gates = dict(state.gates)
+
+    def lookup(self, ref: Ref) -> Tensor:
+        if ref.kind == "weight":
+            return self.plan.weights[ref.name]
+        if ref.name not in self.values:  # data that only moves is not kept, and is moved when somebody reads it
+            self.values[ref.name] = _run(self.movers[ref.name], self.lookup)
+        return self.values[ref.name]
+
+    def step(self, step: Step, inputs: Sequence[Tensor]) -> None:
+        active = self.find_active(step)
+        count = [int(mask.sum()) for mask in active]
+        told = any(bool(self.announced[name].any()) for name in step.inputs)
+        gate_macs = 0
+        if step.calls and told and not self.first:
+            gate_macs += sum(self.plan.values[name].positions for name in step.outputs)  # deriving the mask
+        if not step.gated:
+            self.movers[step.outputs[0]] = step
+            self.announced[step.outputs[0]] = active[0]
+        elif any(count):
+            results = self.compute(step, inputs)
+            for name, result, mask in zip(step.outputs, results, active, strict=True):
+                gate_macs += self.keep(name, result, mask)
+        else:
+            for name, mask in zip(step.outputs, active, strict=True):
+                self.values[name] = self.state.values[name]
+                self.announced[name] = mask
+        positions = sum(self.plan.values[name].positions for name in step.outputs)
+        self.active[step.name] = active[0]
+        self.costs.append(
+            StepCost(
+                name=step.name,
+                dense_macs=step.macs,
+                executed_macs=step.macs * sum(count) // positions if positions else 0,
+                gate_macs=gate_macs,
+                positions=positions,
+                active=sum(count),
+                announced=sum(int(self.announced[name].sum()) for name in step.outputs),
+            )
+        )
+
+    def find_active(self, step: Step) -> list[Tensor]:
+        specs = [self.plan.values[name] for name in step.outputs]
+        if self.first or not step.calls:
+            return [spec.full_mask(True) for spec in specs]
+        if not any(bool(self.announced[name].any()) for name in step.inputs):
+            return [spec.full_mask(False) for spec in specs]
+        if step.form == "dense":
+            return [spec.full_mask(True) for spec in specs]
+        out = specs[0]
+        rule = find_rule(step.calls[0])
+        assert rule is not None
+        active = rule.support(step.calls[0], self.announced, self.plan.scope, out)
+        for call in step.calls[1:]:
+            for name in call.values():
+                active = active | broadcast(self.announced[name], self.plan.values[name], out)
+        return [active]
+
+    def compute(self, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        if not step.calls:
+            return [inputs[self.plan.inputs.index(step.outputs[0])]]
+        result = _run(step, self.lookup)
+        return [result] if isinstance(result, Tensor) else result
+
+    def keep(self, name: str, result: Tensor, active: Tensor) -> int:
+        """Stores fresh values where active, announces, and returns the macs of the comparison."""
+        spec = self.plan.values[name]
+        if self.first:
+            value = result.clone(memory_format=torch.contiguous_format)
+            self.announced[name] = active
+            if name in self.plan.consumed:
+                self.gates[name] = self.settings.gate(name, spec, value)
+                self.records[name] = start_record(self.state.record, value, spec)
+            self.values[name] = value
+            return 0
+        old = self.state.values[name]
+        value = torch.where(active, result, old).contiguous()
+        self.values[name] = value
+        if name not in self.plan.consumed:
+            self.announced[name] = active
+            return 0
+        told, self.records[name] = self.records[name].update(old, value, active, self.gates[name], spec)
+        self.announced[name] = told
+        return int(active.sum()) * spec.channels
+
+    def commit(self, outputs: tuple[Tensor, ...]) -> Pass:
+        state = self.state
+        kept = {name for step in self.plan.steps if step.gated for name in step.outputs}
+        state.values = {name: self.values[name] for name in kept}
+        state.records, state.gates = self.records, self.gates
+        state.frames += 1
+        return Pass(outputs, tuple(self.costs), self.active)
+
+
+def _run(step: Step, lookup: Any) -> Any:
+    """Returns what a step's calls compute, every position of it."""
+    result: Any = None
+    for call in step.calls:
+        result = call.run(lambda ref: result if ref.kind == "result" else lookup(ref))  # noqa: B023
+    return result

@@ -1,0 +1,112 @@
+"""All memory of one stream, kept beside the model and never in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from saccade.errors import FileFormatError, StateError
+from saccade.graph.plan import Plan
+from saccade.graph.plan_file import read_tensors, write_tensors
+from saccade.stream.gate import Gate
+from saccade.stream.record import Record, check_record, restore_record
+
+FORMAT = "saccade-state"
+VERSION = 1
+
+
+class StreamState:
+    """The history of one stream: what every step last put out, what it announced, its gates, the frame count.
+
+    Args:
+        plan: the plan it belongs to; any number of states share one plan.
+        record: "reference" or "accumulated", how announcements are remembered.
+    """
+
+    def __init__(self, plan: Plan, *, record: str = "reference") -> None:
+        self.plan = plan
+        self.record = check_record(record)
+        self.values: dict[str, Tensor] = {}
+        self.records: dict[str, Record] = {}
+        self.gates: dict[str, Gate] = {}
+        self.frames = 0
+
+    def reset(self) -> None:
+        """Forgets everything; the next frame is a first frame."""
+        self.values, self.records, self.gates, self.frames = {}, {}, {}, 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held: the kept outputs and the records; a tensor held twice counts once."""
+        tensors = [*self.values.values(), *(record.tensor() for record in self.records.values())]
+        storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+        return sum(storages.values())
+
+    def save(self, path: str | Path) -> None:
+        """Writes the state as one safetensors file; raises FileFormatError where the path cannot be written."""
+        tensors = {f"value/{name}": value for name, value in self.values.items()}
+        tensors |= {f"record/{name}": record.tensor() for name, record in self.records.items()}
+        weighted = {name: gate for name, gate in self.gates.items() if gate.weights is not None}
+        tensors |= {f"weights/{name}": gate.weights for name, gate in weighted.items() if gate.weights is not None}
+        header = {
+            "format": FORMAT,
+            "version": str(VERSION),
+            "plan": self.plan.digest,
+            "model": self.plan.name,
+            "record": self.record,
+            "frames": str(self.frames),
+            "thresholds": json.dumps({name: gate.threshold for name, gate in self.gates.items()}),
+        }
+        write_tensors({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path, header)
+
+    def load(self, path: str | Path) -> None:
+        """Takes over the state in a file; this state is unchanged where it fails.
+
+        Raises:
+            FileFormatError: the file is missing, damaged or no state.
+            StateError: the state belongs to another plan, or was made with the other form of record.
+        """
+        tensors, header = read_tensors(path, kind=FORMAT, version=VERSION)
+        if header.get("plan") != self.plan.digest:
+            raise StateError(
+                f"{path} is a state of another plan (of {header.get('model', 'an unknown model')}); this stream runs "
+                f"{self.plan.name}. Load it into a stream of the same model, weights and input size."
+            )
+        if header.get("record") != self.record:
+            raise StateError(
+                f"{path} holds {header.get('record')} records, this stream keeps {self.record} ones; "
+                f"open the stream with record={header.get('record')!r}"
+            )
+        try:
+            frames = int(header["frames"])
+            gates = {
+                name: Gate(float(threshold), tensors.get(f"weights/{name}"))
+                for name, threshold in json.loads(header["thresholds"]).items()
+            }
+            values = {n.removeprefix("value/"): t for n, t in tensors.items() if n.startswith("value/")}
+            records = {
+                n.removeprefix("record/"): restore_record(self.record, t)
+                for n, t in tensors.items()
+                if n.startswith("record/")
+            }
+            self._check(values, records, gates)
+        except (KeyError, ValueError, TypeError) as error:
+            raise FileFormatError(f"the state in {path} is damaged ({error}); start the stream anew") from error
+        self.values, self.records, self.gates, self.frames = values, records, gates, frames
+
+    def _check(self, values: dict[str, Tensor], records: dict[str, Record], gates: dict[str, Gate]) -> None:
+        if values:
+            kept = {name for step in self.plan.steps if step.gated for name in step.outputs}
+            if set(values) != kept:
+                raise ValueError(f"it holds {len(values)} values where the plan keeps {len(kept)}")
+            if set(records) != kept & self.plan.consumed or set(gates) != set(records):
+                raise ValueError("records, thresholds and values do not belong together")
+        for name, value in values.items():
+            spec = self.plan.values[name]
+            if tuple(value.shape) != spec.shape or value.dtype != spec.torch_dtype:
+                raise ValueError(f"{name} is {tuple(value.shape)} {value.dtype}, the plan has {spec}")
+
+    def __repr__(self) -> str:
+        return f"StreamState({self.plan.name}, record={self.record!r}, frames={self.frames}, nbytes={self.nbytes})"

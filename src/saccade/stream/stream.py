@@ -1,0 +1,178 @@
+"""`Stream`: a model that follows one video and recomputes only what changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from saccade.cost import Cost, StepCost
+from saccade.errors import InputError, StateError
+from saccade.graph import Plan, make_plan
+from saccade.preprocess import Preprocess
+from saccade.stream.gate import Gate, GateSettings
+from saccade.stream.reference import Pass, ReferenceExecutor
+from saccade.stream.state import StreamState
+
+EXECUTORS = {"reference": ReferenceExecutor}
+
+
+class Stream:
+    """Follows one video with a model.
+
+    Args:
+        model: a module, an exported program, the path of a `.pt2` file, or a plan (shared by many streams).
+        example: what the model takes for one frame: a tensor, a tuple of arguments, or a video frame where
+            `preprocess` says how it becomes a tensor. Not needed for a plan or a program with its own example.
+        threshold: absolute threshold of every step, or a `Gate` (or number) per value name. 0 is exact.
+        tolerance: relative instead: threshold of a step = tolerance x RMS of its output on the first frame.
+            Give one of the two; with neither the stream is exact.
+        executor: "reference".
+        record: how announcements are remembered, "reference" (a copy) or "accumulated" (one number per position).
+        preprocess: how a video frame becomes the model's input; the plan's own by default.
+        state: a state of the same plan to go on from; a fresh one by default.
+
+    Raises:
+        ModelError, FileFormatError: as `make_plan`.
+        InputError: a threshold or tolerance below 0, or both.
+        StateError: the state belongs to another plan.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | ExportedProgram | Plan | str | Path,
+        example: Any = None,
+        *,
+        threshold: float | Mapping[str, Gate | float] | None = None,
+        tolerance: float | None = None,
+        executor: str = "reference",
+        record: str = "reference",
+        preprocess: Preprocess | None = None,
+        state: StreamState | None = None,
+    ) -> None:
+        self.settings = GateSettings(threshold, tolerance)
+        if executor not in EXECUTORS:
+            raise InputError(f"unknown executor {executor!r}; expected one of {', '.join(EXECUTORS)}")
+        if example is not None and not isinstance(example, (Tensor, tuple, list)):
+            example = (preprocess or Preprocess())(example)
+        self.plan = make_plan(model, example, preprocess=preprocess)
+        self.preprocess = preprocess or self.plan.preprocess
+        self._check_names(threshold)
+        if state is not None and state.plan is not self.plan and state.plan.digest != self.plan.digest:
+            raise StateError(
+                f"the state belongs to another plan ({state.plan.name}, {state.frames} frames); this stream runs "
+                f"{self.plan.name}. Give it a state of its own plan, or none."
+            )
+        self.state = state if state is not None else StreamState(self.plan, record=record)
+        self.executor = executor
+        self._executor = EXECUTORS[executor](self.plan)
+        self._in_spec = pytree.treespec_loads(self.plan.in_spec)
+        self._out_spec = pytree.treespec_loads(self.plan.out_spec)
+        self._last: Pass | None = None
+        self._cost = Cost(self.plan.dense_macs, 0, 0, 0.0)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what the model would give for this frame, within the tolerance, in the model's own structure.
+
+        Takes what the model takes, or one video frame (a `Frame` or a uint8 (H, W, 3) array).
+
+        Raises:
+            InputError: shape, type or structure differ from the plan's, or a value is NaN or infinite. The state is
+                then unchanged and the stream can go on with the next frame.
+        """
+        started = time.perf_counter()
+        inputs = self._inputs(args, kwargs)
+        self._last = self._executor.run(self.state, inputs, self.settings)
+        ms = (time.perf_counter() - started) * 1e3
+        self._cost = Cost.total(self._last.costs, ms=ms)
+        return pytree.tree_unflatten(list(self._last.outputs), self._out_spec)
+
+    def full_pass(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what the same executor gives for this frame alone, every position computed; no state changes."""
+        state = StreamState(self.plan)
+        done = self._executor.run(state, self._inputs(args, kwargs), GateSettings())
+        return pytree.tree_unflatten(list(done.outputs), self._out_spec)
+
+    def reset(self) -> None:
+        """Forgets the video so far; the next frame is computed whole."""
+        self.state.reset()
+
+    @property
+    def frames(self) -> int:
+        """Frames followed since the start or the last reset."""
+        return self.state.frames
+
+    @property
+    def cost(self) -> Cost:
+        """What the last frame cost."""
+        return self._cost
+
+    @property
+    def step_costs(self) -> tuple[StepCost, ...]:
+        """What the last frame cost, step by step; empty before the first."""
+        return self._last.costs if self._last else ()
+
+    @property
+    def active(self) -> Mapping[str, Tensor]:
+        """By step name, the mask of positions computed in the last frame; empty before the first."""
+        return self._last.active if self._last else {}
+
+    def _check_names(self, threshold: Any) -> None:
+        if isinstance(threshold, Mapping):
+            unknown = sorted(set(threshold) - set(self.plan.values))
+            if unknown:
+                raise InputError(
+                    f"thresholds are given for {', '.join(unknown[:5])}, which the plan of {self.plan.name} does not "
+                    "have; the names are those of its values, as `print(plan)` lists them"
+                )
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+        if len(args) == 1 and not kwargs and not isinstance(args[0], (Tensor, tuple, list, dict)):
+            if self.preprocess is None:
+                raise InputError(
+                    f"got a video frame ({type(args[0]).__name__}) but this stream does not know how it becomes the "
+                    "model's input; pass preprocess=Preprocess(...), or a tensor"
+                )
+            args = (self.preprocess(args[0]),)
+        flat, spec = pytree.tree_flatten((args, kwargs))
+        tensors = [item for item in flat if item is not None]
+        names = self.plan.inputs
+        if spec != self._in_spec or len(tensors) != len(names):
+            raise InputError(
+                f"got {len(flat)} inputs structured as {spec}, expected {len(names)} as {self._in_spec}; call the "
+                "stream the way the example called the model"
+            )
+        return [self._checked(name, tensor) for name, tensor in zip(names, tensors, strict=True)]
+
+    def _checked(self, name: str, tensor: Any) -> Tensor:
+        spec = self.plan.values[name]
+        where = f"input {name!r} of frame {self.state.frames}"
+        if not isinstance(tensor, Tensor):
+            raise InputError(f"{where} is a {type(tensor).__name__}, expected a tensor of shape {spec.shape}")
+        if tuple(tensor.shape) != spec.shape:
+            got = tuple(tensor.shape)
+            hint = "reset and make a new stream, or resize the frame, when the source changes its size"
+            if got[1:] == spec.shape[1:] and len(got) > 1:
+                hint = f"the plan was made for a batch of {spec.shape[0]}: use one stream per video"
+            raise InputError(f"{where} has shape {got}, expected {spec.shape}; {hint}")
+        if tensor.dtype != spec.torch_dtype:
+            raise InputError(
+                f"{where} has type {tensor.dtype}, expected {spec.torch_dtype}; convert it, for pixels with the "
+                "same scale as the example"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise InputError(
+                f"{where} holds {bad} NaN or infinite values, expected finite ones; the frame was not used and the "
+                "stream is where it was. Check the preprocessing (a division by 0?)"
+            )
+        return tensor.detach()
+
+    def __repr__(self) -> str:
+        return f"Stream({self.plan.name}, executor={self.executor!r}, frames={self.frames})"
