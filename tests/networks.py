@@ -6,7 +6,7 @@ import random
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 class SqueezeExcite(nn.Module):
@@ -96,7 +96,11 @@ class RandomNetwork(nn.Module):
             lambda: Separable(channels),
             lambda: Deconvolution(channels),
         ]
-        layers = [nn.Conv2d(3, channels, 3, padding=1), *(draw.choice(kinds)() for _ in range(blocks)), Head(channels)]
+        layers = [
+            nn.Conv2d(3, channels, 3, padding=1),
+            *(draw.choice(kinds)() for _ in range(blocks)),
+            Head(channels),
+        ]
         self.layers = nn.Sequential(*layers)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):

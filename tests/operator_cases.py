@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,16 @@ CASES = [
     _layer("conv3d", lambda: nn.Conv3d(2, 3, (1, 3, 3), padding=(0, 1, 1)), (1, 2, 3, 5, 4), ops="conv3d"),
     _layer("convolution", RawConvolution, ops="convolution"),
     _layer("conv_transpose1d", lambda: nn.ConvTranspose1d(4, 3, 4, stride=2), (1, 4, 7), ops="conv_transpose1d"),
-    _layer("conv_transpose2d", lambda: nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1), ops="conv_transpose2d"),
-    _layer("conv_transpose2d grouped", lambda: nn.ConvTranspose2d(6, 4, 2, stride=3, groups=2), ops="conv_transpose2d"),
+    _layer(
+        "conv_transpose2d",
+        lambda: nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1),
+        ops="conv_transpose2d",
+    ),
+    _layer(
+        "conv_transpose2d grouped",
+        lambda: nn.ConvTranspose2d(6, 4, 2, stride=3, groups=2),
+        ops="conv_transpose2d",
+    ),
     _layer("conv_transpose3d", lambda: nn.ConvTranspose3d(2, 2, 2), (1, 2, 2, 3, 4), ops="conv_transpose3d"),
     _case("max_pool1d", lambda x: F.max_pool1d(x, 3, 2), (1, 4, 11)),
     _case("max_pool2d", lambda x: F.max_pool2d(x, 3, 2, 1)),
@@ -82,16 +90,32 @@ CASES = [
     _case("max_pool3d", lambda x: F.max_pool3d(x, 2), (1, 2, 4, 5, 6)),
     _case("avg_pool1d", lambda x: F.avg_pool1d(x, 2, 1), (1, 4, 11)),
     _case("avg_pool2d", lambda x: F.avg_pool2d(x, 3, 2, 1)),
-    _case("avg_pool2d ceil", lambda x: F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False), ops="avg_pool2d"),
+    _case(
+        "avg_pool2d ceil",
+        lambda x: F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False),
+        ops="avg_pool2d",
+    ),
     _case("avg_pool3d", lambda x: F.avg_pool3d(x, 2), (1, 2, 4, 5, 6)),
     _case("adaptive_avg_pool1d", lambda x: F.adaptive_avg_pool1d(x, 3), (1, 4, 11)),
-    _case("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, (3, 4)), ops="adaptive_avg_pool2d _adaptive_avg_pool2d"),
+    _case(
+        "adaptive_avg_pool2d",
+        lambda x: F.adaptive_avg_pool2d(x, (3, 4)),
+        ops="adaptive_avg_pool2d _adaptive_avg_pool2d",
+    ),
     _case("adaptive_avg_pool3d", lambda x: F.adaptive_avg_pool3d(x, 2), (1, 2, 3, 4, 5)),
     _case("upsample_linear1d", lambda x: F.interpolate(x, scale_factor=2, mode="linear"), (1, 3, 7)),
     _case("upsample_bilinear2d", lambda x: F.interpolate(x, scale_factor=2, mode="bilinear")),
-    _case("bilinear corners", lambda x: F.interpolate(x, (11, 5), mode="bilinear", align_corners=True), ops="upsample_bilinear2d"),
+    _case(
+        "bilinear corners",
+        lambda x: F.interpolate(x, (11, 5), mode="bilinear", align_corners=True),
+        ops="upsample_bilinear2d",
+    ),
     _case("bilinear shrink", lambda x: F.interpolate(x, (3, 4), mode="bilinear"), ops="upsample_bilinear2d"),
-    _case("bilinear odd scale", lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear"), ops="upsample_bilinear2d"),
+    _case(
+        "bilinear odd scale",
+        lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear"),
+        ops="upsample_bilinear2d",
+    ),
     _case("upsample_trilinear3d", lambda x: F.interpolate(x, scale_factor=2, mode="trilinear"), (1, 2, 2, 3, 4)),
     _layer("linear", lambda: nn.Linear(9, 4), ops="linear"),
     _layer("linear on rows", lambda: nn.Linear(5, 4), (3, 5), ops="linear"),

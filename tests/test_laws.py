@@ -10,8 +10,8 @@ from networks import RandomNetwork, moving_square
 from torch.utils import _pytree as pytree
 
 import saccade
-from saccade.kernels.window import CONVOLUTION
 from saccade.kernels.table import find_rule
+from saccade.kernels.window import CONVOLUTION
 
 SIZES = [(13, 17), (8, 31), (7, 7)]
 SEEDS = range(8)

@@ -97,9 +97,7 @@ def along(mask: Tensor, dims: Sequence[int]) -> Tensor:
     return mask
 
 
-def resize_support(
-    in_size: int, out_size: int, *, align_corners: bool, scale: float | None, reach: float
-) -> Tensor:
+def resize_support(in_size: int, out_size: int, *, align_corners: bool, scale: float | None, reach: float) -> Tensor:
     """Returns (out_size, in_size) bool: which inputs a linear interpolation reads for each output on one axis.
 
     `reach` is the kernel's half width in input samples (1 for linear, 2 for cubic). A margin of a thousandth

@@ -14,8 +14,8 @@ from saccade.errors import ModelError
 from saccade.graph.capture import PREPROCESS_ENTRY, capture, load_program
 from saccade.graph.draft import Draft, DraftStep
 from saccade.graph.fuse import find_channel_shuffles, fold_batch_norms, fuse_epilogues
-from saccade.graph.names import name_steps, op_name
 from saccade.graph.lower import lower
+from saccade.graph.names import name_steps, op_name
 from saccade.graph.plan import Plan, Step
 from saccade.kernels.elementwise import ELEMENTWISE
 from saccade.kernels.rule import Scope
@@ -23,6 +23,7 @@ from saccade.kernels.table import dense_macs, find_rule, refusal
 from saccade.kernels.window import CONVOLUTION, INTERPOLATION, POOLING, spatial_rank
 from saccade.masks import ValueSpec
 from saccade.preprocess import Preprocess
+
 
 def make_plan(
     model: nn.Module | ExportedProgram | Plan | str | Path,
@@ -95,10 +96,7 @@ def _finish(step: DraftStep, draft: Draft, scope: Scope, specs: dict[str, ValueS
     head = step.calls[0]
     shape = draft.shapes[step.outputs[0]]
     rule, reason = find_rule(head), refusal(head, scope)
-    if rule is not None and not reason:
-        macs = rule.macs(head, scope, shape)
-    else:
-        macs = dense_macs(head, scope, shape)
+    macs = dense_macs(head, scope, shape) if reason or rule is None else rule.macs(head, scope, shape)
     macs += sum(ELEMENTWISE.macs(call, scope, shape) for call in step.calls[1:])
     return Step(
         name=step.name,

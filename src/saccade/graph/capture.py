@@ -58,17 +58,18 @@ def capture(
                 "a module needs an example input: got none; pass the tensor (or the tuple of arguments) one frame gives"
             )
         program = _export(model, _as_arguments(example), dict(kwargs or {}))
-    if program.graph_signature.buffers_to_mutate:
-        names = ", ".join(sorted(set(program.graph_signature.buffers_to_mutate.values())))
+    try:
+        with _quiet(), torch.no_grad():
+            functional = program.run_decompositions({})
+    except Exception as error:
+        raise ModelError(f"torch cannot make the program functional: {_first_line(error)}") from error
+    if functional.graph_signature.buffers_to_mutate:
+        names = ", ".join(sorted(set(functional.graph_signature.buffers_to_mutate.values())))
         raise ModelError(
             f"the model writes to its own buffers while it runs ({names}). A stream keeps history beside the model, "
             "never in it: put the model in evaluation mode, or return that state as an output and pass it back in."
         )
-    try:
-        with _quiet(), torch.no_grad():
-            return program.run_decompositions({})
-    except Exception as error:
-        raise ModelError(f"torch cannot make the program functional: {_first_line(error)}") from error
+    return functional
 
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:

@@ -78,9 +78,7 @@ def find_channel_shuffles(draft: Draft) -> None:
         draft.steps = [other for other in draft.steps if other is not split and other is not swap]
 
 
-def _shuffle_chain(
-    draft: Draft, step: DraftStep, makers: dict[str, DraftStep]
-) -> tuple[DraftStep, DraftStep] | None:
+def _shuffle_chain(draft: Draft, step: DraftStep, makers: dict[str, DraftStep]) -> tuple[DraftStep, DraftStep] | None:
     swap = _maker_if(step, makers, "reshape")
     split = _maker_if(swap, makers, "transpose", "permute") if swap else None
     if swap is None or split is None or not split.calls or split.calls[0].base != "reshape":

@@ -134,9 +134,7 @@ class Plan:
 
     def summary(self) -> list[dict[str, Any]]:
         """Returns a row per step: name, op, form, macs, reason."""
-        return [
-            {"name": s.name, "op": s.op, "form": s.form, "macs": s.macs, "reason": s.reason} for s in self.steps
-        ]
+        return [{"name": s.name, "op": s.op, "form": s.form, "macs": s.macs, "reason": s.reason} for s in self.steps]
 
     def __str__(self) -> str:
         lines = [

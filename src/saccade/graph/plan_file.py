@@ -50,7 +50,7 @@ def decode(data: Any) -> Any:
     if isinstance(data, dict):
         if "ref" in data:
             return Ref(data["ref"], data["name"])
-        (kind, value), = data.items()
+        ((kind, value),) = data.items()
         if kind == "float":
             return float(value)
         if kind == "device":

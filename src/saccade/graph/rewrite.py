@@ -13,9 +13,9 @@ from saccade.graph.draft import Draft
 from saccade.kernels.call import RESULT, Call, Ref, make_call
 from saccade.kernels.lines import reduced_dims
 
-_SAME_VALUES = frozenset("clone alias detach contiguous lift_fresh lift_fresh_copy".split())
-_SAME_IF_SHAPE = frozenset("expand view _unsafe_view reshape flatten pad constant_pad_nd slice".split())
-_DROPOUTS = frozenset("dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout".split())
+_SAME_VALUES = frozenset(["clone", "alias", "detach", "contiguous", "lift_fresh", "lift_fresh_copy"])
+_SAME_IF_SHAPE = frozenset(["expand", "view", "_unsafe_view", "reshape", "flatten", "pad", "constant_pad_nd", "slice"])
+_DROPOUTS = frozenset(["dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout"])
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def _batch_norm(draft: Draft, name: str, call: Call, *, several: bool) -> Rewrit
     args = call.arguments
     source: Ref = args["input"]
     if args.get("training") or any(
-        args[key] is not None and args[key].kind != "weight" for key in ("weight", "bias", "running_mean", "running_var")
+        args[key] is not None and args[key].kind != "weight"
+        for key in ("weight", "bias", "running_mean", "running_var")
     ):
         return None
     mean, variance = (draft.weights[args[key].name].double() for key in ("running_mean", "running_var"))

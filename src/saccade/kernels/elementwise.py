@@ -12,10 +12,47 @@ from saccade.kernels.rule import Masks, Rule, Scope
 from saccade.masks import ValueSpec, broadcast
 
 ACTIVATIONS = frozenset(
-    "relu relu6 hardtanh leaky_relu prelu silu hardswish hardsigmoid sigmoid tanh gelu elu selu celu mish softplus "
-    "clamp clamp_min clamp_max".split()
+    [
+        "relu",
+        "relu6",
+        "hardtanh",
+        "leaky_relu",
+        "prelu",
+        "silu",
+        "hardswish",
+        "hardsigmoid",
+        "sigmoid",
+        "tanh",
+        "gelu",
+        "elu",
+        "selu",
+        "celu",
+        "mish",
+        "softplus",
+        "clamp",
+        "clamp_min",
+        "clamp_max",
+    ]
 )
-ARITHMETIC = frozenset("add sub rsub mul div addcmul maximum minimum pow exp sqrt neg abs where _to_copy".split())
+ARITHMETIC = frozenset(
+    [
+        "add",
+        "sub",
+        "rsub",
+        "mul",
+        "div",
+        "addcmul",
+        "maximum",
+        "minimum",
+        "pow",
+        "exp",
+        "sqrt",
+        "neg",
+        "abs",
+        "where",
+        "_to_copy",
+    ]
+)
 
 
 def is_elementwise(call: Call) -> bool:

@@ -10,8 +10,8 @@ from saccade.kernels.call import Call
 from saccade.kernels.rule import Masks, Rule, Scope, only_value
 from saccade.masks import ValueSpec, along, on_axis
 
-NORMALISATIONS = frozenset("softmax _softmax log_softmax _log_softmax layer_norm cumsum".split())
-REDUCTIONS = frozenset("sum mean amax amin".split())
+NORMALISATIONS = frozenset(["softmax", "_softmax", "log_softmax", "_log_softmax", "layer_norm", "cumsum"])
+REDUCTIONS = frozenset(["sum", "mean", "amax", "amin"])
 READS_PER_ELEMENT = 3  # a softmax takes the maximum, sums the exponentials and divides; a layer norm is alike
 
 
@@ -88,8 +88,6 @@ def _reduce_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
     return scope.specs[only_value(call)].numel
 
 
-LINEAR = Rule(
-    "linear", frozenset({"linear"}), _linear_support, _last_axis, _linear_macs, refuses=_refuse_linear
-)
+LINEAR = Rule("linear", frozenset({"linear"}), _linear_support, _last_axis, _linear_macs, refuses=_refuse_linear)
 NORMALISATION = Rule("normalisation", NORMALISATIONS, _normalise_support, _same_axis, _normalise_macs)
 REDUCTION = Rule("reduction", REDUCTIONS, _reduce_support, _reduce_axis, _reduce_macs)

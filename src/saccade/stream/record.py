@@ -17,9 +17,7 @@ class Record(ABC):
     """What consumers of one value were last told; decides what to announce next. Never changed, only replaced."""
 
     @abstractmethod
-    def update(
-        self, old: Tensor, new: Tensor, active: Tensor, gate: Gate, spec: ValueSpec
-    ) -> tuple[Tensor, Record]:
+    def update(self, old: Tensor, new: Tensor, active: Tensor, gate: Gate, spec: ValueSpec) -> tuple[Tensor, Record]:
         """Returns which active positions to announce, and the record after that.
 
         Args:
@@ -41,9 +39,7 @@ class ReferenceRecord(Record):
 
     announced: Tensor
 
-    def update(
-        self, old: Tensor, new: Tensor, active: Tensor, gate: Gate, spec: ValueSpec
-    ) -> tuple[Tensor, Record]:
+    def update(self, old: Tensor, new: Tensor, active: Tensor, gate: Gate, spec: ValueSpec) -> tuple[Tensor, Record]:
         """See `Record.update`."""
         if gate.threshold == 0:
             told = active & bits_differ(new, self.announced, spec)
@@ -66,9 +62,7 @@ class AccumulatedRecord(Record):
 
     moved: Tensor
 
-    def update(
-        self, old: Tensor, new: Tensor, active: Tensor, gate: Gate, spec: ValueSpec
-    ) -> tuple[Tensor, Record]:
+    def update(self, old: Tensor, new: Tensor, active: Tensor, gate: Gate, spec: ValueSpec) -> tuple[Tensor, Record]:
         """See `Record.update`."""
         if gate.threshold == 0:
             return active & bits_differ(new, old, spec), self

@@ -1,0 +1,329 @@
+"""Model -> plan: what is folded and fused, what runs dense and says so, what is refused, and the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from networks import RandomNetwork
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils import _pytree as pytree
+
+import saccade
+from saccade.errors import FileFormatError, ModelError
+
+X = torch.linspace(-1, 1, 1 * 4 * 9 * 7).reshape(1, 4, 9, 7)
+
+
+def check(model: nn.Module, *inputs: Tensor, **kwargs: Tensor) -> saccade.Plan:
+    """Asserts that the plan computes what the model does in float64, over three frames, and returns it."""
+    model = model.double().eval()
+    inputs = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
+    plan = saccade.make_plan(model, inputs, kwargs=kwargs)
+    stream = saccade.Stream(plan)
+    for shift in range(3):
+        moved = tuple(tensor.roll(shift, -1) for tensor in inputs)
+        got, expected = stream(*moved, **kwargs), model(*(tensor.clone() for tensor in moved), **kwargs)
+        assert pytree.tree_structure(got) == pytree.tree_structure(expected)
+        for a, b in zip(pytree.tree_leaves(got), pytree.tree_leaves(expected), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+    return plan
+
+
+def with_statistics(model: nn.Module) -> nn.Module:
+    torch.manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    return model
+
+
+def ops(plan: saccade.Plan) -> list[str]:
+    return [step.op for step in plan.steps if step.calls]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 6, 3, padding=1, bias=False),
+        nn.Conv2d(4, 6, 3, groups=2),
+        nn.ConvTranspose2d(4, 6, 3, stride=2),
+        nn.ConvTranspose2d(4, 6, 2, groups=2, bias=False),
+    ],
+    ids=str,
+)
+def test_batch_norm_disappears_into_the_convolution(layer: nn.Module) -> None:
+    plan = check(with_statistics(nn.Sequential(layer, nn.BatchNorm2d(6), nn.ReLU())), X)
+    assert len(ops(plan)) == 1
+    assert ops(plan)[0].endswith("+relu")
+
+
+def test_batch_norm_disappears_into_a_linear_layer() -> None:
+    plan = check(with_statistics(nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3), nn.SiLU())), torch.rand(2, 5))
+    assert ops(plan) == ["linear+silu"]
+
+
+def test_batch_norm_before_a_convolution_or_on_a_shared_value_stays() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.conv = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return self.norm(y) + y.tanh()
+
+    assert "affine" in " ".join(ops(check(with_statistics(Net()), X)))
+
+
+def test_residual_add_and_activation_are_fused() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+            self.norm = nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.relu(self.a(x))
+            return F.relu(self.norm(self.b(y)) + y)
+
+    assert ops(check(with_statistics(Net()), X)) == ["conv2d+relu", "conv2d+add+relu"]
+
+
+def test_constants_are_folded() -> None:
+    class Fusion(nn.Module):
+        """A BiFPN's fast normalised fusion."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.Parameter(torch.tensor([0.3, -0.2, 1.1]))
+            self.register_buffer("grid", torch.arange(7.0))
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            w = F.relu(self.weights)
+            w = w / (w.sum() + 1e-4)
+            return x * w[0] + y * w[2] + (self.grid * 2).exp().reshape(1, 1, 1, -1) + torch.arange(9).reshape(-1, 1)
+
+    plan = check(Fusion(), X, X + 1)
+    assert all("sum" not in op and "exp" not in op and "div" not in op for op in ops(plan))
+
+
+def test_shared_modules_several_inputs_outputs_and_keyword_arguments() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor, y: Tensor, *, scale: Tensor) -> dict[str, object]:
+            x, y = self.conv(x), self.conv(self.conv(y))
+            x += 1
+            y[:, 1:3].mul_(2)
+            return {"both": [x, (y, x * scale)], "input": scale}
+
+    plan = check(Net(), X, X * 2, scale=torch.rand(1, 4, 1, 1).double())
+    assert sum("conv2d" in op for op in ops(plan)) == 3
+    names = [step.name for step in plan.steps]
+    assert len(set(names)) == len(names)
+    assert {"conv", "conv_2", "conv_3"} <= set(names)
+
+
+def test_in_place_operations_do_not_reach_the_callers_tensor() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.add_(1).relu_()
+
+    stream = saccade.Stream(Net(), X.clone())
+    frame = X.clone()
+    torch.testing.assert_close(stream(frame), (X + 1).relu())
+    assert torch.equal(frame, X)
+
+
+def test_unknown_operators_run_dense_say_why_and_are_exact() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.after = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = F.instance_norm(self.before(x))
+            best, where = y.topk(2, 1)
+            return self.after(y), best + where
+
+    plan = check(Net(), X)
+    dense = [step for step in plan.steps if step.form == "dense"]
+    assert [step.op for step in dense] == ["instance_norm", "topk"]
+    assert dense[0].reason == "no sparse form for aten.instance_norm.default"
+    assert 0 < plan.sparse_macs_share < 1
+    stream = saccade.Stream(plan, tolerance=0.01)
+    stream(X.double())
+    stream(X.double())
+    assert stream.cost.executed_macs == 0
+    changed = X.double()
+    changed[0, 0, 0, 0] += 1
+    stream(changed)
+    assert {cost.name: cost.active for cost in stream.step_costs}[dense[0].name] == 63
+
+
+def test_convolution_with_weights_computed_from_the_input_runs_dense() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv2d(x, x[:, :, :3, :3])
+
+    plan = check(Net(), X)
+    assert [s.reason for s in plan.steps if s.form == "dense"] == ["its weights are computed at run time"]
+
+
+def test_a_hand_count_of_macs() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(4, 6, 3, stride=2, padding=1),  # 6 x 5 x 4 outputs, 4 x 9 each
+        nn.ReLU(),  # 120
+        nn.Conv2d(6, 6, 3, groups=6),  # 6 x 3 x 2 outputs, 9 each
+        nn.ConvTranspose2d(6, 2, 2, stride=2),  # 36 inputs, 2 x 4 each
+        nn.MaxPool2d(2),  # 2 x 3 x 2 outputs, 4 each
+        nn.Flatten(),
+        nn.Linear(12, 5),  # 60
+    )
+    expected = 120 * 36 + 120 + 36 * 9 + 36 * 8 + 12 * 4 + 60
+    assert check(model, X).dense_macs == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_plans_round_trip_through_a_file(seed: int, tmp_path: Path) -> None:
+    preprocess = saccade.Preprocess(size=(13, 17), mean=(0.5,), std=(0.25,))
+    plan = saccade.make_plan(RandomNetwork(seed), torch.zeros(1, 3, 13, 17), preprocess=preprocess)
+    plan.save(tmp_path / "a.plan")
+    again = saccade.Plan.load(tmp_path / "a.plan")
+    assert str(again) == str(plan)
+    assert again.digest == plan.digest
+    assert again.preprocess == preprocess
+    frame = torch.rand(1, 3, 13, 17)
+    for a, b in zip(
+        pytree.tree_leaves(saccade.Stream(plan)(frame)),
+        pytree.tree_leaves(saccade.Stream(again)(frame)),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
+def test_digest_tells_weights_apart() -> None:
+    plans = [saccade.make_plan(nn.Conv2d(4, 2, 3).eval(), X) for _ in range(2)]
+    assert plans[0].digest != plans[1].digest
+
+
+def test_programs_from_files_with_fixed_and_dynamic_shapes(tmp_path: Path) -> None:
+    model = RandomNetwork(2)
+    x = torch.rand(1, 3, 13, 17)
+    height = torch.export.Dim("height", min=4, max=64)
+    conv = nn.Conv2d(3, 2, 3, padding=1).eval()
+    torch.export.save(torch.export.export(model, (x,)), tmp_path / "fixed.pt2")
+    torch.export.save(torch.export.export(conv, (x,), dynamic_shapes={"input": {2: height}}), tmp_path / "dynamic.pt2")
+    for path, reference in (("fixed.pt2", model), ("dynamic.pt2", conv)):
+        plan = saccade.make_plan(tmp_path / path)
+        assert plan.name == path.split(".")[0]
+        got, expected = saccade.Stream(plan)(x), reference(x)
+        for a, b in zip(pytree.tree_leaves(got), pytree.tree_leaves(expected), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+class DataDependent(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum() > 0 else x
+
+
+class Nonzero(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[x > 0]
+
+
+class Random(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.rand_like(x)
+
+
+class Counter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        return x + self.count
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (DataDependent(), r"(?s)torch.export refuses DataDependent.*torch.where"),
+        (Nonzero(), r"depends on the data.*Move it"),
+        (Random(), r"draws random numbers.*aten.rand"),
+        (Counter(), r"writes to its own buffers while it runs \(count\)"),
+        (nn.Conv2d(3, 2, 3), r"(?s)torch.export refuses Conv2d.*check that the example fits"),
+    ],
+    ids=lambda item: type(item).__name__,
+)
+def test_models_that_cannot_be_planned_are_refused_with_the_reason(model: nn.Module, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        saccade.make_plan(model, X)
+
+
+def test_a_module_without_an_example_is_refused() -> None:
+    with pytest.raises(ModelError, match="needs an example input: got none"):
+        saccade.make_plan(nn.ReLU())
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    good = tmp_path / "good.plan"
+    saccade.make_plan(nn.Conv2d(4, 2, 3).eval(), X).save(good)
+    content = good.read_bytes()
+    cases = {
+        "missing.plan": (None, "there is no file"),
+        "empty.plan": (b"", "is damaged or not a saccade-plan file"),
+        "text.plan": (b"hello, this is a text" * 10, "is damaged or not a saccade-plan file"),
+        "cut.plan": (content[: len(content) // 2], "is damaged or not a saccade-plan file"),
+        "operator.plan": (content.replace(b"aten.conv2d", b"aten.conv9d"), "the plan in .* is damaged"),
+    }
+    for name, (data, message) in cases.items():
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
+        with pytest.raises(FileFormatError, match=message):
+            saccade.Plan.load(tmp_path / name)
+    save_file({"w": torch.zeros(1)}, str(tmp_path / "foreign.plan"))
+    with pytest.raises(FileFormatError, match="not a saccade-plan file but a safetensors file of another program"):
+        saccade.Plan.load(tmp_path / "foreign.plan")
+    save_file({}, str(tmp_path / "new.plan"), metadata={"format": "saccade-plan", "version": "99"})
+    with pytest.raises(FileFormatError, match="version 99, this Saccade reads version 1"):
+        saccade.Plan.load(tmp_path / "new.plan")
+    with pytest.raises(FileFormatError, match=r"cannot write .* Name a file in an existing folder"):
+        saccade.Plan.load(good).save(tmp_path / "nowhere" / "a.plan")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a program", b"PK\x03\x04 cut short"])
+def test_damaged_programs_are_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.pt2").write_bytes(content)
+    with pytest.raises(FileFormatError, match=r"m.pt2 \(\d+ bytes\) is not a program torch can load"):
+        saccade.make_plan(tmp_path / "m.pt2")
+    with pytest.raises(FileFormatError, match="there is no file"):
+        saccade.make_plan(tmp_path / "none.pt2")
+
+
+def test_a_pickle_in_disguise_is_not_run(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "m.pt2")
+    with pytest.raises(FileFormatError, match="is not a program torch can load"):
+        saccade.make_plan(tmp_path / "m.pt2")
+
+
+def test_the_plan_prints_readably_and_summarises() -> None:
+    plan = saccade.make_plan(RandomNetwork(0), torch.zeros(1, 3, 13, 17), name="small")
+    assert str(plan).startswith("Plan small:")
+    assert all(step.name in str(plan) for step in plan.steps)
+    assert json.loads(json.dumps(plan.summary()))[0] == {
+        "name": "x", "op": "input", "form": "sparse", "macs": 0, "reason": "",
+    }  # fmt: skip
+    assert plan.dense_macs == sum(row["macs"] for row in plan.summary())
