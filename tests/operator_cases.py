@@ -126,6 +126,7 @@ CASES = [
     _case("log_softmax", lambda x: x.log_softmax(1)),
     _case("_log_softmax", lambda x: torch._log_softmax(x, 1, False)),
     _case("layer_norm", lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (6,)), ops="layer_norm permute"),
+    _case("layer_norm over rows", lambda x: F.layer_norm(x, (7, 9)), ops="layer_norm"),
     _case("cumsum", lambda x: x.cumsum(3)),
     _case("sum", lambda x: x.sum((1, 3))),
     _case("mean", lambda x: x.mean(2), ops="sum"),

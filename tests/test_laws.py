@@ -121,6 +121,21 @@ def check_convolutions(stream: saccade.Stream) -> None:
         assert (moved <= bound * (1 + 1e-4) + 1e-6).all(), step.name
 
 
+def test_a_full_pass_is_a_fresh_stream_and_leaves_the_state_alone() -> None:
+    plan = plan_of(1, (13, 17))
+    stream, other = (saccade.Stream(plan, tolerance=0.5) for _ in range(2))
+    video = moving_square(6, (13, 17), noise=0.1)
+    kept = 0
+    for frame in video:
+        out = stream(frame)
+        full = stream.full_pass(frame)
+        assert same(full, saccade.Stream(plan)(frame))
+        assert same(out, other(frame))
+        assert stream.frames == other.frames
+        kept += not same(out, full)
+    assert kept == len(video) - 1
+
+
 def test_two_interleaved_states_equal_two_separate_ones() -> None:
     plan = plan_of(1, (13, 17))
     videos = [moving_square(6, (13, 17), seed=seed, noise=0.02) for seed in (1, 2)]

@@ -145,6 +145,30 @@ def test_in_place_operations_do_not_reach_the_callers_tensor() -> None:
     assert torch.equal(frame, X)
 
 
+@pytest.mark.parametrize("where", ["view before", "view after", "alias", "chain"])
+def test_writes_through_views_are_seen(where: str) -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = x + 1
+            if where == "view before":
+                part = y[:, 1]
+                y.mul_(3)
+                return y, part * 2
+            if where == "view after":
+                y.mul_(3)
+                y[:, :2].add_(1)
+                return y, y.flatten(1)
+            if where == "alias":
+                z = F.dropout(y, 0.5, self.training)
+                z += 5
+                return y * 2, z
+            z = y.mul_(2).relu_()
+            z.sub_(1)
+            return y, z
+
+    check(Net(), X)
+
+
 def test_unknown_operators_run_dense_say_why_and_are_exact() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

@@ -13,8 +13,13 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from saccade.errors import FileFormatError, ModelError
+from saccade.graph.aliasing import can_be_read
 
 PREPROCESS_ENTRY = "saccade_preprocess.json"
+HIDDEN_WRITE = (
+    "the model writes to its own buffers while it runs ({names}). A stream keeps history beside the model, never in "
+    "it: put the model in evaluation mode, or return that state as an output and pass it back in."
+)
 
 
 def load_program(path: str | Path, *, extra_files: dict[str, str] | None = None) -> ExportedProgram:
@@ -40,7 +45,7 @@ def load_program(path: str | Path, *, extra_files: dict[str, str] | None = None)
 def capture(
     model: nn.Module | ExportedProgram, example: Any = None, *, kwargs: Mapping[str, Any] | None = None
 ) -> ExportedProgram:
-    """Returns the model as an inference program: functional, batch norm in evaluation mode, fixed shapes.
+    """Returns the model as an inference program: batch norm in evaluation mode, fixed shapes, no hidden writes.
 
     Args:
         model: a module (its training mode is left as it was), or an exported program.
@@ -58,6 +63,8 @@ def capture(
                 "a module needs an example input: got none; pass the tensor (or the tuple of arguments) one frame gives"
             )
         program = _export(model, _as_arguments(example), dict(kwargs or {}))
+    if can_be_read(program.graph):
+        return program
     try:
         with _quiet(), torch.no_grad():
             functional = program.run_decompositions({})
@@ -65,10 +72,7 @@ def capture(
         raise ModelError(f"torch cannot make the program functional: {_first_line(error)}") from error
     if functional.graph_signature.buffers_to_mutate:
         names = ", ".join(sorted(set(functional.graph_signature.buffers_to_mutate.values())))
-        raise ModelError(
-            f"the model writes to its own buffers while it runs ({names}). A stream keeps history beside the model, "
-            "never in it: put the model in evaluation mode, or return that state as an output and pass it back in."
-        )
+        raise ModelError(HIDDEN_WRITE.format(names=names))
     return functional
 
 

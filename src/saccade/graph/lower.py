@@ -12,8 +12,10 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
 
 from saccade.errors import ModelError
+from saccade.graph.aliasing import functional_name
+from saccade.graph.capture import HIDDEN_WRITE
 from saccade.graph.draft import Draft, DraftStep
-from saccade.graph.rewrite import is_identity, rewrite
+from saccade.graph.rewrite import is_identity, is_idle_dropout, rewrite
 from saccade.kernels.call import RESULT, Call, Ref, make_call
 
 _WEIGHT_KINDS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
@@ -33,6 +35,7 @@ class _Lowering:
     def __init__(self, program: ExportedProgram) -> None:
         self.program = program
         self.draft = Draft()
+        self.same: dict[fx.Node, fx.Node] = {}  # nodes that are the very tensor of an earlier one
         self.known: dict[fx.Node, Any] = {}  # what each graph node became: Ref, constant, or sequence of them
 
     def run(self) -> Draft:
@@ -52,7 +55,7 @@ class _Lowering:
         for spec, item in zip(signature.output_specs, returned, strict=True):
             if spec.kind != OutputKind.USER_OUTPUT:
                 continue
-            ref = self.known[item] if isinstance(item, fx.Node) else item
+            ref = self.resolve(item)
             if not isinstance(ref, Ref):
                 raise ModelError(f"the model returns {ref!r}, expected tensors only; leave constants out of its result")
             self.draft.outputs.append(ref)
@@ -73,7 +76,9 @@ class _Lowering:
 
     def function(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
-            sequence = self.known[node.args[0]]  # type: ignore[index]
+            if not node.users:  # a result nobody takes may not have been made
+                return
+            sequence = self.resolve(node.args[0])
             self.known[node] = sequence[node.args[1]]
             return
         if not isinstance(node.target, torch._ops.OpOverload):
@@ -85,9 +90,14 @@ class _Lowering:
             return
         arguments = [self.resolve(arg) for arg in node.args]
         keywords = {key: self.resolve(value) for key, value in node.kwargs.items()}
-        call = make_call(str(node.target), *arguments, **keywords)
+        written = functional_name(node.target) if node.target._schema.is_mutable else None
+        call = make_call(written or str(node.target), *arguments, **keywords)
         refs = list(call.refs())
-        if is_identity(call, node):
+        if written:
+            self.check_write(node)
+        if is_idle_dropout(node):  # not a copy: what is written to one is read from the other
+            self.same[node] = self.leader(node.args[0])
+        elif is_identity(call, node):
             self.known[node] = refs[0]
         elif torch.Tag.nondeterministic_seeded in node.target.tags:
             raise ModelError(
@@ -98,10 +108,22 @@ class _Lowering:
             self.fold(node, call)
         else:
             self.known[node] = self.call(node, call)
+        if written:  # nobody holds a view of what is written to, so its later readers read the result
+            self.known[self.leader(node.args[0])] = self.known[node]
+            self.same[node] = self.leader(node.args[0])
+
+    def leader(self, node: Any) -> fx.Node:
+        """Returns the first of the nodes that are one and the same tensor."""
+        return self.same.get(node, node)
+
+    def check_write(self, node: fx.Node) -> None:
+        target = self.resolve(node.args[0])
+        if isinstance(target, Ref) and target.kind == "weight" and target.name in self.program.graph_signature.buffers:
+            raise ModelError(HIDDEN_WRITE.format(names=target.name))
 
     def resolve(self, arg: Any) -> Any:
         if isinstance(arg, fx.Node):
-            return self.known[arg]
+            return self.known[self.leader(arg)]
         if isinstance(arg, (list, tuple)):
             return [self.resolve(item) for item in arg]
         return arg

@@ -14,8 +14,16 @@ from saccade.kernels.call import RESULT, Call, Ref, make_call
 from saccade.kernels.lines import reduced_dims
 
 _SAME_VALUES = frozenset(["clone", "alias", "detach", "contiguous", "lift_fresh", "lift_fresh_copy"])
-_SAME_IF_SHAPE = frozenset(["expand", "view", "_unsafe_view", "reshape", "flatten", "pad", "constant_pad_nd", "slice"])
+_RESHAPES = frozenset(["view", "_unsafe_view", "flatten", "unflatten"])
+_SAME_IF_SHAPE = _RESHAPES | frozenset(["expand", "reshape", "pad", "constant_pad_nd", "slice"])
 _DROPOUTS = frozenset(["dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout"])
+# Operators `is_identity` and `rewrite` know what to do with, besides those that have a rule.
+HANDLED = (
+    _SAME_VALUES
+    | _DROPOUTS
+    | _RESHAPES
+    | frozenset("to batch_norm split split_with_sizes chunk unbind addmm mm matmul".split())
+)
 
 
 @dataclass(frozen=True)
@@ -31,15 +39,20 @@ class Rewrite:
     several: bool = False
 
 
+def is_idle_dropout(node: fx.Node) -> bool:
+    """Returns whether the node is a dropout outside training, which returns its very input."""
+    if not isinstance(node.target, torch._ops.OpOverload) or node.target._schema.name.split("::")[1] not in _DROPOUTS:
+        return False
+    return not (node.args[2] if len(node.args) > 2 else node.kwargs.get("train", False))
+
+
 def is_identity(call: Call, node: fx.Node) -> bool:
     """Returns whether the call returns its first tensor unchanged."""
     value = node.meta.get("val")
     first = next((arg for arg in node.args if isinstance(arg, fx.Node)), None)
     source = first.meta.get("val") if first is not None else None
-    if call.base in _SAME_VALUES:
+    if call.base in _SAME_VALUES or is_idle_dropout(node):
         return True
-    if call.base in _DROPOUTS:
-        return not call.arguments.get("train", False)
     if not isinstance(value, Tensor) or not isinstance(source, Tensor):
         return False
     if call.base in ("_to_copy", "to"):
@@ -55,9 +68,11 @@ def rewrite(draft: Draft, node: fx.Node, call: Call) -> Rewrite | None:
     value = node.meta["val"]
     if base in ("batch_norm", "_native_batch_norm_legit_no_training"):
         return _batch_norm(draft, node.name, call, several=base != "batch_norm")
-    if base in ("view", "_unsafe_view"):
+    if base == "to":
+        return Rewrite([[make_call("aten._to_copy.default", args["self"], dtype=value.dtype)]])
+    if base in _RESHAPES:
         return Rewrite([[make_call("aten.reshape.default", args["self"], list(value.shape))]])
-    if base in ("split", "split_with_sizes", "chunk", "tensor_split"):
+    if base in ("split", "split_with_sizes", "chunk"):
         return Rewrite(_slices(args["self"], args.get("dim", 0), value), several=True)
     if base == "unbind":
         picks = [[make_call("aten.select.int", args["self"], args["dim"], i)] for i in range(len(value))]
@@ -71,7 +86,7 @@ def rewrite(draft: Draft, node: fx.Node, call: Call) -> Rewrite | None:
 
 
 def _takes_only_first(node: fx.Node) -> bool:
-    return all(user.args[1] == 0 for user in node.users)
+    return all(user.args[1] == 0 for user in node.users if user.users)
 
 
 def _batch_norm(draft: Draft, name: str, call: Call, *, several: bool) -> Rewrite | None:

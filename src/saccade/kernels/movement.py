@@ -10,7 +10,7 @@ from saccade.kernels.geometry import axis_after_reshape
 from saccade.kernels.rule import Masks, Rule, Scope, only_value
 from saccade.masks import ValueSpec, on_axis
 
-RESHAPES = frozenset(["view", "reshape", "flatten", "unflatten", "_unsafe_view", "squeeze", "unsqueeze", "select"])
+RESHAPES = frozenset(["reshape", "squeeze", "unsqueeze", "select"])
 PERMUTES = frozenset(["permute", "transpose", "t", "numpy_T", "movedim"])
 KEEPING = frozenset(
     [
@@ -92,12 +92,16 @@ def _leaves_channels(call: Call, scope: Scope) -> bool:
 
 def _reshape_axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
     spec = scope.specs[only_value(call)]
-    if call.base == "select":
-        dim = call.arguments["dim"] % len(spec.shape)
-        if spec.channel_axis is None or dim == spec.channel_axis:
-            return None
-        return spec.channel_axis - (dim < spec.channel_axis)
-    return axis_after_reshape(spec.shape, shape, spec.channel_axis)
+    axis, rank = spec.channel_axis, len(spec.shape)
+    if axis is None or call.base == "reshape":
+        return axis_after_reshape(spec.shape, shape, axis)
+    if call.base == "unsqueeze":
+        return axis + (call.arguments["dim"] % len(shape) <= axis)
+    given = call.arguments.get("dim", list(range(rank)))
+    removed = {dim % rank for dim in ([given] if isinstance(given, int) else given)}
+    if call.base == "squeeze":
+        removed = {dim for dim in removed if spec.shape[dim] == 1}
+    return None if axis in removed else axis - sum(dim < axis for dim in removed)
 
 
 def _permute_axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:

@@ -1,0 +1,67 @@
+"""`docs/numbers.md` from the result of `benchmarks.real`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_HEAD = """# Numbers: real clips, trained networks
+
+Made by `python -m benchmarks.real` from `benchmarks/results/real.json`; do not edit.
+
+Every network follows every clip for a stated number of consecutive frames from the clip's middle. *macs /* is dense
+macs over executed and gate macs, without the first frame, which every stream computes whole. *error* is the L2 norm
+of the difference to the original torch program over the norm of its output; *agreement* the share of positions whose
+largest channel is the same. *first* and *last* are the first and last tenth of the frames: a last tenth that is much
+worse would be drift. *floor* compares two consecutive frames of the dense network itself: an error below it is below
+what changes from frame to frame anyway. One tolerance serves all steps (threshold = tolerance x RMS of the step's
+output on the first frame); calibrated thresholds are later work. The reference executor computes densely and selects:
+these are macs, not milliseconds. Clips with a moving camera (bedroom, dashcam-highway) change everywhere.
+"""
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Returns the page."""
+    where = result["environment"]
+    lines = [_HEAD, f"Measured on {where['machine']}, {where['threads']} threads, torch {where['torch']}, commit "]
+    lines[-1] += f"{where['commit']}; {result['minutes']} minutes.\n"
+    for name in dict.fromkeys(row["network"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["network"] == name]
+        lines += [f"## {name}\n", _heading(rows), *_body(rows), ""]
+    return "\n".join(lines)
+
+
+def _heading(rows: list[dict[str, Any]]) -> str:
+    columns = ["clip", "frames", "setting", "macs /", "error", "first", "last", "agreement", "first", "last"]
+    if _has_psnr(rows):
+        columns.append("PSNR dB")
+    return "| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|"
+
+
+def _body(rows: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for row in rows:
+        error, agreement = row["relative_error"], row["argmax_agreement"]
+        cells = [row["clip"], str(row["frames"]), _setting(row), _number(row.get("macs_ratio"), ".2f")]
+        cells += [_number(error[part], ".2e") for part in ("mean", "first_tenth", "last_tenth")]
+        cells += [_number(agreement[part], ".5f") for part in ("mean", "first_tenth", "last_tenth")]
+        if _has_psnr(rows):
+            cells.append(_number(row["psnr_db"]["mean"], ".1f"))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _has_psnr(rows: list[dict[str, Any]]) -> bool:
+    return any(row["psnr_db"]["mean"] is not None for row in rows)
+
+
+def _setting(row: dict[str, Any]) -> str:
+    if row.get("two_dense_frames"):
+        return "floor"
+    if "threshold" in row:
+        exact = "bit-exact" if row.get("equals_full_pass") else "NOT EXACT"
+        return f"threshold 0, {exact}"
+    return f"tolerance {row['tolerance']:g}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
