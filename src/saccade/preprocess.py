@@ -185,9 +185,7 @@ class Preprocess:
                 f"cannot read {path}: {error.strerror}; expected a file that Preprocess.save wrote."
             ) from error
         except UnicodeDecodeError as error:
-            raise FileFormatError(
-                f"{path} is not text; expected a file that Preprocess.save wrote."
-            ) from error
+            raise FileFormatError(f"{path} is not text; expected a file that Preprocess.save wrote.") from error
         return cls._parse(text, where=str(path))
 
     @classmethod
@@ -196,14 +194,10 @@ class Preprocess:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise FileFormatError(
-                f"{where} is not JSON ({error}); it is damaged or another kind. {hint}"
-            ) from error
+            raise FileFormatError(f"{where} is not JSON ({error}); it is damaged or another kind. {hint}") from error
         got = data.get("format") if isinstance(data, dict) else type(data).__name__
         if got != FORMAT:
-            raise FileFormatError(
-                f'{where}: expected a JSON object with "format": "{FORMAT}", got {got!r}. {hint}'
-            )
+            raise FileFormatError(f'{where}: expected a JSON object with "format": "{FORMAT}", got {got!r}. {hint}')
         if data.get("version") != VERSION:
             raise FileFormatError(
                 f"{where}: version {data.get('version')!r}, this Saccade reads version {VERSION}; "
@@ -212,9 +206,7 @@ class Preprocess:
         names = {f.name for f in dataclasses.fields(cls)}
         fields = {k: v for k, v in data.items() if k not in ("format", "version")}
         if wrong := sorted(fields.keys() ^ names):
-            raise FileFormatError(
-                f"{where}: unknown or missing fields {wrong}; expected {sorted(names)}. {hint}"
-            )
+            raise FileFormatError(f"{where}: unknown or missing fields {wrong}; expected {sorted(names)}. {hint}")
         try:
             return cls(**fields)
         except (ValueError, TypeError) as error:
@@ -257,10 +249,13 @@ class Preprocess:
     def _resize(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         if self.interpolation == "nearest":
             return F.interpolate(x, size=size, mode="nearest-exact")
-        # With enlarging, antialias=True is plain interpolation (for bicubic with PIL's kernel, a = -0.5).
-        x = F.interpolate(
-            x, size=size, mode=self.interpolation, align_corners=False, antialias=self.antialias
-        )
+        # torch 2.13 fills a one-pixel-wide antialiased result with its first row; a one-pixel-high one is right.
+        turned = size[1] == 1 and self.antialias
+        if turned:
+            x, size = x.transpose(2, 3).contiguous(), (1, size[0])
+        # When enlarging, antialias=True is plain interpolation (for bicubic with PIL's kernel, a = -0.5).
+        x = F.interpolate(x, size=size, mode=self.interpolation, align_corners=False, antialias=self.antialias)
+        x = x.transpose(2, 3) if turned else x
         return x.clamp(0, 255) if self.interpolation == "bicubic" else x
 
 

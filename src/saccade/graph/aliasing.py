@@ -15,9 +15,7 @@ from saccade.graph.rewrite import HANDLED, is_idle_dropout
 from saccade.kernels.call import Call
 from saccade.kernels.table import find_rule
 
-_MAY_RETURN_INPUT = frozenset(
-    "dropout feature_dropout alpha_dropout contiguous to type_as expand_as reshape flatten".split()
-)
+_MAY_RETURN_INPUT = frozenset("contiguous to type_as expand_as reshape flatten".split())
 
 
 def can_be_read(graph: fx.Graph) -> bool:

@@ -12,47 +12,10 @@ from saccade.kernels.rule import Masks, Rule, Scope
 from saccade.masks import ValueSpec, broadcast
 
 ACTIVATIONS = frozenset(
-    [
-        "relu",
-        "relu6",
-        "hardtanh",
-        "leaky_relu",
-        "prelu",
-        "silu",
-        "hardswish",
-        "hardsigmoid",
-        "sigmoid",
-        "tanh",
-        "gelu",
-        "elu",
-        "selu",
-        "celu",
-        "mish",
-        "softplus",
-        "clamp",
-        "clamp_min",
-        "clamp_max",
-    ]
+    "relu relu6 hardtanh leaky_relu prelu silu hardswish hardsigmoid sigmoid tanh gelu elu selu celu mish "
+    "softplus clamp clamp_min clamp_max".split()
 )
-ARITHMETIC = frozenset(
-    [
-        "add",
-        "sub",
-        "rsub",
-        "mul",
-        "div",
-        "addcmul",
-        "maximum",
-        "minimum",
-        "pow",
-        "exp",
-        "sqrt",
-        "neg",
-        "abs",
-        "where",
-        "_to_copy",
-    ]
-)
+ARITHMETIC = frozenset("add sub rsub mul div addcmul maximum minimum pow exp sqrt neg abs where _to_copy".split())
 
 
 def is_elementwise(call: Call) -> bool:

@@ -10,7 +10,7 @@ from saccade.kernels.call import Call
 from saccade.kernels.rule import Masks, Rule, Scope, only_value
 from saccade.masks import ValueSpec, along, on_axis
 
-NORMALISATIONS = frozenset(["softmax", "_softmax", "log_softmax", "_log_softmax", "layer_norm", "cumsum"])
+NORMALISATIONS = frozenset("softmax _softmax log_softmax _log_softmax layer_norm cumsum".split())
 REDUCTIONS = frozenset(["sum", "mean", "amax", "amin"])
 READS_PER_ELEMENT = 3  # a softmax takes the maximum, sums the exponentials and divides; a layer norm is alike
 

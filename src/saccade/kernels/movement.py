@@ -11,35 +11,12 @@ from saccade.kernels.rule import Masks, Rule, Scope, only_value
 from saccade.masks import ValueSpec, on_axis
 
 RESHAPES = frozenset(["reshape", "squeeze", "unsqueeze", "select"])
-PERMUTES = frozenset(["permute", "transpose", "t", "numpy_T", "movedim"])
+PERMUTES = frozenset("permute transpose t numpy_T movedim".split())
 KEEPING = frozenset(
-    [
-        "slice",
-        "narrow",
-        "cat",
-        "stack",
-        "pad",
-        "constant_pad_nd",
-        "reflection_pad1d",
-        "reflection_pad2d",
-        "replication_pad1d",
-        "replication_pad2d",
-        "reflection_pad3d",
-        "replication_pad3d",
-        "expand",
-        "repeat",
-        "flip",
-        "roll",
-        "upsample_nearest1d",
-        "upsample_nearest2d",
-        "upsample_nearest3d",
-        "_upsample_nearest_exact1d",
-        "_upsample_nearest_exact2d",
-        "_upsample_nearest_exact3d",
-        "channel_shuffle",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-    ]
+    "slice narrow cat stack pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d "
+    "replication_pad2d reflection_pad3d replication_pad3d expand repeat flip roll upsample_nearest1d "
+    "upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+    "_upsample_nearest_exact3d channel_shuffle pixel_shuffle pixel_unshuffle".split()
 )
 
 

@@ -16,22 +16,10 @@ from saccade.kernels.call import Call, Ref
 from saccade.kernels.rule import Masks, Rule, Scope, only_value
 from saccade.masks import ValueSpec, on_axis, resize_support
 
-CONVOLUTIONS = frozenset(
-    ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution"]
-)
+CONVOLUTIONS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution".split())
 POOLS = frozenset(
-    [
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "avg_pool1d",
-        "avg_pool2d",
-        "avg_pool3d",
-        "adaptive_avg_pool1d",
-        "adaptive_avg_pool2d",
-        "adaptive_avg_pool3d",
-        "_adaptive_avg_pool2d",
-    ]
+    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+    "adaptive_avg_pool3d _adaptive_avg_pool2d".split()
 )
 INTERPOLATIONS = frozenset(["upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"])
 
