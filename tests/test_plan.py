@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from torch.utils import _pytree as pytree
 
 import saccade
 from saccade.errors import FileFormatError, ModelError
+from saccade.graph.plan_file import decode, encode
+from saccade.kernels.call import RESULT, Ref
 
 X = torch.linspace(-1, 1, 1 * 4 * 9 * 7).reshape(1, 4, 9, 7)
 
@@ -234,6 +237,17 @@ def test_plans_round_trip_through_a_file(seed: int, tmp_path: Path) -> None:
         strict=True,
     ):
         assert torch.equal(a, b)
+
+
+def test_every_kind_of_argument_round_trips() -> None:
+    tree = [
+        None, True, 3, 0.5, float("inf"), -float("inf"), "same", torch.float64, torch.contiguous_format, torch.strided,
+        torch.device("cpu"), Ref("value", "x"), RESULT, [1, [2.5, None]],
+    ]  # fmt: skip
+    assert decode(json.loads(json.dumps(encode(tree), allow_nan=False))) == tree
+    assert math.isnan(decode(encode(float("nan"))))
+    with pytest.raises(TypeError, match="a plan cannot hold an argument of type complex"):
+        encode(1j)
 
 
 def test_digest_tells_weights_apart() -> None:
