@@ -137,6 +137,24 @@ def test_shared_modules_several_inputs_outputs_and_keyword_arguments() -> None:
     assert {"conv", "conv_2", "conv_3"} <= set(names)
 
 
+def test_keyword_arguments_may_come_in_any_order() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor, *, a: Tensor, b: Tensor) -> Tensor:
+            return x * a + b
+
+    plan = saccade.make_plan(Net(), X, kwargs={"a": X + 1, "b": X + 2})
+    torch.testing.assert_close(saccade.Stream(plan)(X, b=X + 2, a=X + 1), X * (X + 1) + X + 2)
+
+
+def test_what_happens_to_the_model_later_does_not_reach_the_plan() -> None:
+    model = nn.Conv2d(4, 2, 3)
+    stream = saccade.Stream(model, X)
+    before = stream(X)
+    with torch.no_grad():
+        model.weight.zero_()
+    assert torch.equal(stream.full_pass(X), before)
+
+
 def test_in_place_operations_do_not_reach_the_callers_tensor() -> None:
     class Net(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

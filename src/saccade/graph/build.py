@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
@@ -74,7 +75,9 @@ def make_plan(
         name=name or type(model).__name__,
         steps=tuple(steps),
         values=specs,
-        weights={key: tensor.contiguous() for key, tensor in draft.weights.items()},
+        weights={  # copies: what later happens to the model does not reach the plan
+            key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in draft.weights.items()
+        },
         outputs=tuple(draft.outputs),
         in_spec=pytree.treespec_dumps(in_spec),
         out_spec=pytree.treespec_dumps(out_spec),

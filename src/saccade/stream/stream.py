@@ -140,6 +140,9 @@ class Stream:
                     "model's input; pass preprocess=Preprocess(...), or a tensor"
                 )
             args = (self.preprocess(args[0]),)
+        order = self._in_spec.child(1).context  # the model's keyword arguments
+        if set(order) == set(kwargs):
+            kwargs = {name: kwargs[name] for name in order}
         flat, spec = pytree.tree_flatten((args, kwargs))
         tensors = [item for item in flat if item is not None]
         names = self.plan.inputs
