@@ -72,7 +72,7 @@ def summarise(rows: list[dict[str, float | None]]) -> dict[str, Any]:
 
 def run(name: str, source: str, frames: int) -> list[dict[str, Any]]:
     """Returns a row per setting for one network and clip; a row "two dense frames" tells the floor."""
-    program = load_program(network(name))
+    program, _ = load_program(network(name))
     reference = program.module()
     plan = saccade.make_plan(program, preprocess=NETWORKS[name], name=name)
     axes = [plan.values[ref.name].channel_axis for ref in plan.outputs]

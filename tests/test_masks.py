@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from saccade.kernels.geometry import axis_after_reshape, dimension_groups
 from saccade.masks import ValueSpec, along, broadcast, on_axis, resize_support

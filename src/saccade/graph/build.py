@@ -12,12 +12,13 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from saccade.errors import ModelError
-from saccade.graph.capture import PREPROCESS_ENTRY, capture, load_program
+from saccade.graph.capture import capture
 from saccade.graph.draft import Draft, DraftStep
 from saccade.graph.fuse import find_channel_shuffles, fold_batch_norms, fuse_epilogues
 from saccade.graph.lower import lower
 from saccade.graph.names import name_steps, op_name
 from saccade.graph.plan import Plan, Step
+from saccade.graph.program_file import load_program
 from saccade.kernels.elementwise import ELEMENTWISE
 from saccade.kernels.rule import Scope
 from saccade.kernels.table import dense_macs, find_rule, refusal
@@ -51,12 +52,9 @@ def make_plan(
     if isinstance(model, Plan):
         return model
     if isinstance(model, (str, Path)):
-        extra = {PREPROCESS_ENTRY: ""}
         path = Path(model)
-        model = load_program(path, extra_files=extra)
-        name = name or path.stem
-        if preprocess is None and extra[PREPROCESS_ENTRY]:
-            preprocess = Preprocess.from_json(_text(extra[PREPROCESS_ENTRY]))
+        model, stored = load_program(path)
+        name, preprocess = name or path.stem, preprocess or stored
     program = capture(model, example, kwargs=kwargs)
     draft = lower(program)
     draft.drop_dead()
@@ -83,10 +81,6 @@ def make_plan(
         out_spec=pytree.treespec_dumps(out_spec),
         preprocess=preprocess,
     )
-
-
-def _text(content: str | bytes) -> str:
-    return content.decode() if isinstance(content, bytes) else content
 
 
 def _finish(step: DraftStep, draft: Draft, scope: Scope, specs: dict[str, ValueSpec]) -> Step:

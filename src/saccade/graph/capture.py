@@ -1,45 +1,23 @@
-"""Capture: an nn.Module with an example, an exported program, or a .pt2 file becomes one functional torch graph."""
+"""Capture: an nn.Module with an example, or an exported program, becomes one torch graph without hidden writes."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from saccade.errors import FileFormatError, ModelError
+from saccade.errors import ModelError
 from saccade.graph.aliasing import can_be_read
 
-PREPROCESS_ENTRY = "saccade_preprocess.json"
 HIDDEN_WRITE = (
     "the model writes to its own buffers while it runs ({names}). A stream keeps history beside the model, never in "
     "it: put the model in evaluation mode, or return that state as an output and pass it back in."
 )
-
-
-def load_program(path: str | Path, *, extra_files: dict[str, str] | None = None) -> ExportedProgram:
-    """Returns the exported program in a `.pt2` file; `extra_files` is filled as torch.export.load does.
-
-    Raises:
-        FileFormatError: the file is missing, damaged, or was not written by torch.export.save.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileFormatError(f"there is no file {path}; expected a program saved by torch.export.save")
-    try:
-        with _quiet():
-            return torch.export.load(path, extra_files=extra_files)
-    except Exception as error:  # torch raises whatever the damage trips over
-        raise FileFormatError(
-            f"{path} ({path.stat().st_size} bytes) is not a program torch can load: {_first_line(error)}. "
-            "Expected a .pt2 file written by torch.export.save, by this or an older torch "
-            f"(this is {torch.__version__}); export it again."
-        ) from error
 
 
 def capture(
@@ -66,10 +44,10 @@ def capture(
     if can_be_read(program.graph):
         return program
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             functional = program.run_decompositions({})
     except Exception as error:
-        raise ModelError(f"torch cannot make the program functional: {_first_line(error)}") from error
+        raise ModelError(f"torch cannot make the program functional: {first_line(error)}") from error
     if functional.graph_signature.buffers_to_mutate:
         names = ", ".join(sorted(set(functional.graph_signature.buffers_to_mutate.values())))
         raise ModelError(HIDDEN_WRITE.format(names=names))
@@ -80,11 +58,11 @@ def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             return torch.export.export(model, args, kwargs)
     except Exception as error:
         raise ModelError(
-            f"torch.export refuses {type(model).__name__}: {_first_line(error)}\n"
+            f"torch.export refuses {type(model).__name__}: {first_line(error)}\n"
             "Export needs a forward whose control flow does not depend on tensor values and whose shapes are fixed. "
             "Move post-processing (thresholds, nms, Python loops over detections) out of forward, replace "
             "`if tensor:` by torch.where, and check that the example fits the model; "
@@ -128,13 +106,14 @@ def _as_arguments(example: Any) -> tuple[Any, ...]:
     return () if example is None else tuple(example)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Returns an error's kind and the first line of what it says."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silences torch's own deprecation notices, which its users can do nothing about."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,0 +1,127 @@
+"""The commands and their options; what they do is in one file each, imported when it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saccade import __version__
+from saccade.cli.console import ended_well
+
+app = typer.Typer(
+    name="saccade",
+    help="Runs video through convolutional networks and pays only for what changed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+MODEL_HELP = (
+    "street-detector, timm:NAME or effdet:NAME (random weights; @pretrained behind it downloads them), FILE.pt2, "
+    "or package.module:factory."
+)
+Model = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
+Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the numbers as JSON; - is stdout.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="Announce changes larger than this, in the units of each step; 0 is exact."),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(help="The same relative to the size of each step's output. Without either it is 0.01 (demo: 0.05)."),
+]
+Record = Annotated[
+    str,
+    typer.Option(help="How announced values are kept: reference (a copy) or accumulated (a number per position)."),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"saccade {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _saccade(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The overlay video to write.")] = Path("saccade-demo.mp4"),
+    frames: Annotated[int, typer.Option(min=1, help="Frames to render and run.")] = 100,
+    json: Json = None,
+    threshold: Threshold = None,
+    tolerance: Tolerance = None,
+    record: Record = "reference",
+) -> None:
+    """Run the shipped detector over a rendered street, dense and as a stream, and compare."""
+    with ended_well():
+        from saccade.cli.demo import run_demo_command
+
+        run_demo_command(out=out, frames=frames, json=json, threshold=threshold, tolerance=tolerance, record=record)
+
+
+@app.command()
+def run(
+    video: Annotated[str, typer.Argument(help="A file, a URL, or the number of a camera.")],
+    model: Model,
+    threshold: Threshold = None,
+    tolerance: Tolerance = None,
+    frames: Annotated[int | None, typer.Option(min=0, help="Stop after this many frames.")] = None,
+    preprocess: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="How a frame becomes the input, instead of the model's own."),
+    ] = None,
+    record: Record = "reference",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="VIDEO", help="Write a video that shows what was found and computed."),
+    ] = None,
+    json: Json = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare every frame with the dense network (takes three times as long)."),
+    ] = False,
+) -> None:
+    """Run a model over a video as a stream, and say what it cost.
+
+    Exit codes: 0; 2 for an error; 1 when the video is damaged before its end, and 130 after Ctrl-C: then the
+    report is of the frames run until that.
+    """
+    with ended_well():
+        from saccade.cli.run import run_command
+
+        run_command(
+            video,
+            model=model,
+            threshold=threshold,
+            tolerance=tolerance,
+            frames=frames,
+            preprocess=preprocess,
+            record=record,
+            out=out,
+            json=json,
+            verify=verify,
+        )
+
+
+@app.command()
+def explain(model: Model, json: Json = None) -> None:
+    """Show which steps of a model run sparse, which dense, and why."""
+    with ended_well():
+        from saccade.cli.explain import explain_command
+
+        explain_command(model, json=json)
+
+
+def main() -> None:
+    """Entry point of the `saccade` command."""
+    app()

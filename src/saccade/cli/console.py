@@ -1,0 +1,143 @@
+"""What the commands share: how they end, where they write, and the progress they show."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from saccade.errors import InputError, SaccadeError, VideoError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from saccade.evaluate.video_run import RunReport
+    from saccade.video import VideoWriter
+
+DAMAGED, ERROR, INTERRUPTED = 1, 2, 130
+DEFAULT_TOLERANCE = 0.01
+
+
+@contextmanager
+def ended_well() -> Iterator[None]:
+    """Turns errors Saccade raises on purpose into one message and exit code 2, and Ctrl-C into 130."""
+    try:
+        yield
+    except SaccadeError as error:
+        say(f"error: {error}")
+        raise typer.Exit(ERROR) from error
+    except KeyboardInterrupt as error:
+        say("interrupted")
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def end(report: RunReport) -> None:
+    """Ends the command as the run ended: says on stderr what cut it short, and exits with its code."""
+    if report.interrupted:
+        say(f"interrupted after {report.frames} frames; the report is of these")
+        raise typer.Exit(INTERRUPTED)
+    if report.damage is not None:
+        say(f"error: {report.damage} The report is of the {report.frames} frames before that.")
+        raise typer.Exit(DAMAGED)
+
+
+def say(message: str) -> None:
+    """Prints a line on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def settle_gate(
+    threshold: float | None, tolerance: float | None, *, default: float = DEFAULT_TOLERANCE
+) -> tuple[float | None, float | None]:
+    """Returns threshold and tolerance with one of the two None; the default tolerance when neither was given.
+
+    Raises:
+        InputError: both were given.
+    """
+    if threshold is not None and tolerance is not None:
+        raise InputError(
+            f"got --threshold {threshold:g} and --tolerance {tolerance:g}; give one of the two: a threshold is "
+            "absolute, a tolerance is relative to what each step puts out"
+        )
+    if threshold is None and tolerance is None:
+        tolerance = default
+    return threshold, tolerance
+
+
+def check_targets(*, source: str, json_target: str | None, out: Path | None) -> None:
+    """Raises SaccadeError before the run when a result could not be written, or would replace the input."""
+    files = [("--out", out)] if out is not None else []
+    if json_target is not None and json_target != "-":
+        files.append(("--json", Path(json_target)))
+    for option, path in files:
+        if path.is_dir():
+            raise SaccadeError(f"{option} {path} is a folder; expected the name of a file to write")
+        if not path.absolute().parent.is_dir():
+            raise SaccadeError(f"{option} {path}: there is no folder {path.absolute().parent}; make it first")
+        target = path if path.exists() else path.absolute().parent
+        if not os.access(target, os.W_OK):
+            raise SaccadeError(f"{option} {path}: {target} cannot be written; name a file in a folder of yours")
+        if source and path.exists() and os.path.exists(source) and os.path.samefile(path, source):
+            raise SaccadeError(f"{option} {path} is the input itself; name another file")
+    if len(files) == 2 and files[0][1].absolute() == files[1][1].absolute():
+        raise SaccadeError(f"--out and --json both name {files[0][1]}; give each its own file")
+
+
+def write_results(data: dict[str, Any], *, target: str | None, tables: Callable[[], list[Table | str]]) -> None:
+    """Writes the JSON where it was asked for, and the tables on stdout unless the JSON goes there.
+
+    Raises:
+        SaccadeError: the file cannot be written.
+    """
+    text = json.dumps(data, indent=2, allow_nan=False)
+    if target == "-":
+        print(text, flush=True)
+        return
+    if target is not None:
+        try:
+            Path(target).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SaccadeError(f"--json {target} cannot be written: {error.strerror or error}") from error
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for table in tables():
+        console.print(table, markup=False, highlight=False)
+
+
+@contextmanager
+def overlay_file(path: Path, *, fps: float) -> Iterator[VideoWriter]:
+    """Yields a writer of the overlay video; a run of no frames leaves no file, and is no error.
+
+    Raises:
+        VideoError: the video cannot be written.
+    """
+    from saccade.video import VideoWriter
+
+    writer = VideoWriter(path, fps=fps)
+    try:
+        yield writer
+    finally:
+        with suppress(VideoError) if not writer.frames_written else nullcontext():
+            writer.close()
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """Yields a function to call after every frame: it moves a bar on stderr, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

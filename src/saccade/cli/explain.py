@@ -1,0 +1,46 @@
+"""`saccade explain`: the plan of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saccade.cli.console import check_targets, say, write_results
+from saccade.graph import Plan, make_plan
+from saccade.report.tables import explain_table
+from saccade.zoo import load_model
+
+
+def explain_command(model: str, *, json: str | None) -> None:
+    """Prints every step of the model's plan.
+
+    Raises:
+        SaccadeError: the model cannot be loaded or planned, or the JSON cannot be written.
+    """
+    check_targets(source="", json_target=json, out=None)
+    loaded = load_model(model)
+    if loaded.weights.startswith("random"):
+        say(f"note: {loaded.name} has random weights; its macs are right, its results mean nothing")
+    plan = make_plan(loaded.model, loaded.example, preprocess=loaded.preprocess, name=loaded.name)
+    write_results(explanation(plan, name=model), target=json, tables=lambda: [explain_table(plan)])
+
+
+def explanation(plan: Plan, *, name: str) -> dict[str, Any]:
+    """Returns a plan as JSON data: one entry per step, and the totals."""
+    return {
+        "model": name,
+        "dense_macs": plan.dense_macs,
+        "sparse_macs_share": plan.sparse_macs_share,
+        "steps": [
+            {
+                "name": step.name,
+                "op": step.op,
+                "form": step.form,
+                "macs": step.macs,
+                "reason": step.reason,
+                "source": step.source,
+                "inputs": list(step.inputs),
+                "outputs": {name: list(plan.values[name].shape) for name in step.outputs},
+            }
+            for step in plan.steps
+        ],
+    }

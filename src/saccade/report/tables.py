@@ -1,0 +1,129 @@
+"""Reports as tables for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from saccade.evaluate.demo import DemoReport
+    from saccade.evaluate.video_run import RunReport
+    from saccade.graph import Plan
+
+REFERENCE_NOTE = (
+    "The reference executor computes every frame densely and selects what the rule would compute: its macs "
+    "are "
+    "what is needed, its milliseconds are not faster than dense."
+)
+
+
+def explain_table(plan: Plan) -> Table:
+    """Returns every step of a plan with its macs, its form and, where that is dense, the reason."""
+    table = _table(f"{plan.name}: {len(plan.steps)} steps, {macs(plan.dense_macs)} macs")
+    for column in ("step", "op", "output"):
+        table.add_column(column, overflow="fold")
+    table.add_column("macs", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("form", overflow="fold")
+    for step in plan.steps:
+        shape = " ".join("x".join(map(str, plan.values[name].shape)) or "scalar" for name in step.outputs)
+        share = f"{step.macs / plan.dense_macs:.1%}" if plan.dense_macs else "-"
+        form = Text("sparse") if step.form == "sparse" else Text(f"{step.form}: {step.reason}", style="yellow")
+        table.add_row(Text(step.name), Text(step.op), shape, macs(step.macs), share, form)
+    dense = sum(step.form != "sparse" for step in plan.steps)
+    table.caption = f"{plan.sparse_macs_share:.2%} of the macs are in sparse steps" + (
+        f"; {dense} of {len(plan.steps)} steps are dense" if dense else ""
+    )
+    return table
+
+
+def run_table(report: RunReport) -> Table:
+    """Returns what a run took, and how near it stayed to the dense network where that was compared."""
+    table = _table("")
+    table.add_column("model", overflow="fold")
+    table.add_column(Text(report.model), overflow="fold")
+    table.add_row("video", Text(report.source))
+    ended = "interrupted" if report.interrupted else "the video is damaged" if report.damage else ""
+    table.add_row("frames", f"{report.frames}" + (f" ({ended})" if ended else ""))
+    table.add_row("gate", _gate(report))
+    table.add_row("weights", Text(report.weights))
+    dense, spent = macs(report.dense_macs), macs(report.executed_macs + report.gate_macs)
+    table.add_row("macs, dense", dense)
+    table.add_row("macs, executed and gate", f"{spent} ({macs(report.gate_macs)} of them gate)")
+    table.add_row("macs ratio", number(report.macs_ratio, ".2f", " times fewer"))
+    table.add_row("ms per frame", _timing(report.ms_per_frame.median, report.ms_per_frame.p90))
+    table.add_row("state", f"{report.state_bytes / 2**20:.1f} MiB")
+    if report.verify is not None:
+        checked = report.verify
+        dense_ms = checked.dense_ms_per_frame
+        table.add_row("ms per frame, dense torch", _timing(dense_ms.median, dense_ms.p90))
+        table.add_row("largest difference to a full pass", number(checked.max_abs_diff_self, ".3g"))
+        for name, course, form in (
+            ("relative error to dense", checked.relative_error, ".3g"),
+            ("argmax agreement with dense", checked.argmax_agreement, ".5f"),
+        ):
+            if course is not None and course.mean is not None:
+                last = number(course.last_tenth, form)
+                table.add_row(name, f"{number(course.mean, form)} (last tenth of the frames: {last})")
+    where = f"{report.threads} threads, torch {report.torch_version}, {report.machine}"
+    table.caption = f"{report.executor} executor, {where}"
+    return table
+
+
+def demo_table(report: DemoReport) -> Table:
+    """Returns the shipped detector dense and as a stream, side by side."""
+    run, checked = report.run, report.run.verify
+    table = _table("")
+    table.add_column(f"{run.frames} frames of a {run.source}")
+    table.add_column("dense", justify="right")
+    table.add_column("stream", justify="right")
+    frames = max(run.frames, 1)
+    spent = (run.executed_macs + run.gate_macs) / frames
+    table.add_row("macs per frame", macs(run.dense_macs / frames), f"{macs(spent)} (/ {number(run.macs_ratio, '.2f')})")
+    dense_ms = checked.dense_ms_per_frame.median if checked else None
+    table.add_row("ms per frame, median", number(dense_ms, ".1f"), number(run.ms_per_frame.median, ".1f"))
+    table.add_row("average precision", number(report.ap_dense, ".4f"), number(report.ap_stream, ".4f"))
+    table.add_row("boxes agreeing with dense (F1)", "1", number(report.f1, ".4f"))
+    table.add_row("F1 of repeating every second result", "", number(report.f1_repeat, ".4f"))
+    table.add_row("pixels changed from frame to frame", number(report.pixels_changed, ".2%"), "")
+    table.add_row("state kept between frames", "0", f"{run.state_bytes / 2**20:.1f} MiB")
+    table.caption = f"{_gate(run)}, {run.executor} executor, {run.threads} threads, {run.machine}"
+    return table
+
+
+def macs(count: float) -> str:
+    """Returns a number of macs in words: "1.23 G"."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:g}"
+
+
+def number(value: float | None, form: str, unit: str = "") -> str:
+    """Returns the number in that format with its unit, or a dash for None."""
+    return "-" if value is None else f"{value:{form}}{unit}"
+
+
+def _gate(report: RunReport) -> str:
+    if report.threshold is not None:
+        return f"threshold {report.threshold}, {report.record} record"
+    if report.tolerance is not None:
+        return f"tolerance {report.tolerance:g}, {report.record} record"
+    return f"exact, {report.record} record"
+
+
+def _timing(median: float | None, p90: float | None) -> str:
+    return "-" if median is None else f"{median:.1f} median, {number(p90, '.1f')} 90th percentile"
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(title) if title else None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        pad_edge=False,
+    )

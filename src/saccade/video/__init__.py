@@ -1,0 +1,8 @@
+"""Video in and out: frames from files, cameras and network streams, and frames to files."""
+
+from saccade.video.frame import Frame
+from saccade.video.reading import VideoReader, read_video
+from saccade.video.reconnect import Reconnect
+from saccade.video.writing import VideoWriter, write_video
+
+__all__ = ["Frame", "Reconnect", "VideoReader", "VideoWriter", "read_video", "write_video"]
