@@ -48,9 +48,7 @@ class StreetConfig:
         for name, least in (("seed", 0), ("frames", 1), ("height", 32), ("width", 32)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"StreetConfig: {name} is {value!r}; expected a whole number of at least {least}"
-                )
+                raise ValueError(f"StreetConfig: {name} is {value!r}; expected a whole number of at least {least}")
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"StreetConfig: fps is {self.fps!r}; expected a positive number")
         for name in ("jitter", "noise", "light_drift", "traffic"):
@@ -122,9 +120,7 @@ def _crop(canvas: NDArray[np.float32], x: int, y: int, height: int, width: int) 
     return window[:height, :width].copy()
 
 
-def _place(
-    picture: NDArray[np.float32], mask: NDArray[np.int16], placement: Placement, x: int, y: int
-) -> int:
+def _place(picture: NDArray[np.float32], mask: NDArray[np.int16], placement: Placement, x: int, y: int) -> int:
     """Draw one vehicle for a camera at x, y (oversampled); return how many pixels the whole vehicle has."""
     vehicle = placement.vehicle
     ends = vehicle.canvas.shape[1] - vehicle.foot[0] if vehicle.direction < 0 else vehicle.foot[0]

@@ -111,9 +111,7 @@ def _trees(rng: np.random.Generator, canvas: Floats, *, ground: int, unit: float
         green = np.array([0.16, 0.30, 0.12]) * rng.uniform(0.8, 1.4)
         for _ in range(26):
             dx, dy = rng.normal(0, 0.5 * radius, 2)
-            leaf = (xs - x - dx) ** 2 + (ys - ground + rise - dy) ** 2 < (
-                rng.uniform(0.25, 0.5) * radius
-            ) ** 2
+            leaf = (xs - x - dx) ** 2 + (ys - ground + rise - dy) ** 2 < (rng.uniform(0.25, 0.5) * radius) ** 2
             canvas[leaf] = green * rng.uniform(0.65, 1.35)
 
 
@@ -166,9 +164,7 @@ def draw_scene(rng: np.random.Generator, *, height: int, width: int, frame_heigh
     for i, row in enumerate(rows):
         away = i < count / 2
         direction = (1 if away else -1) if keep_left else (-1 if away else 1)
-        lanes.append(
-            Lane(far + row * (near - far), far_unit + row * (near_unit - far_unit), direction, False)
-        )
+        lanes.append(Lane(far + row * (near - far), far_unit + row * (near_unit - far_unit), direction, False))
     canvas = np.empty((height, width, 3), np.float32)
     sky = np.array([0.62, 0.74, 0.88]) * rng.uniform(0.8, 1.1)
     canvas[:] = sky * np.linspace(0.92, 1.1, height, dtype=np.float32)[:, None, None]

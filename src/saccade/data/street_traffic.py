@@ -38,9 +38,7 @@ class _Driver:
 class LaneTraffic:
     """One lane's vehicles, front first; `step` moves them by one frame."""
 
-    def __init__(
-        self, lane: Lane, rng: np.random.Generator, *, width: int, fps: float, traffic: float
-    ) -> None:
+    def __init__(self, lane: Lane, rng: np.random.Generator, *, width: int, fps: float, traffic: float) -> None:
         """Start with an empty lane, or with vehicles along a parking lane."""
         self.lane, self._rng, self._width, self._traffic = lane, rng, width, traffic
         self._length = width / lane.pixels_per_metre + 2 * _ROOM
@@ -57,9 +55,7 @@ class LaneTraffic:
             self._park()
 
     def _arrive(self, next_instance: list[int], front: float, speed: float) -> None:
-        vehicle = draw_vehicle(
-            self._rng, pixels_per_metre=self.lane.pixels_per_metre, direction=self.lane.direction
-        )
+        vehicle = draw_vehicle(self._rng, pixels_per_metre=self.lane.pixels_per_metre, direction=self.lane.direction)
         wish = self._wish * self._pace * self._rng.uniform(0.85, 1.15)
         self._drivers.append(_Driver(next_instance[0], vehicle, front, min(speed, wish), wish))
         next_instance[0] += 1
