@@ -35,7 +35,7 @@ SETTINGS: tuple[dict[str, float], ...] = (
     {"tolerance": 0.03},
     {"tolerance": 0.1},
 )
-FRAMES = {"espnet": 40, "espnetv2": 30, "vdsr": 10, "rfb640": 60}
+FRAMES = {"espnet": 24, "espnetv2": 20, "vdsr": 8, "rfb640": 40}
 
 
 def frames_of(name: str, count: int) -> Iterator[saccade.Frame]:

@@ -30,6 +30,7 @@ SETTINGS: dict[str, dict[str, float]] = {
     "threshold 0": {"threshold": 0.0},
     "tolerance 0.01": {"tolerance": 0.01},
     "tolerance 0.03": {"tolerance": 0.03},
+    "tolerance 0.05": {"tolerance": 0.05},
     "tolerance 0.1": {"tolerance": 0.1},
 }
 

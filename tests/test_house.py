@@ -97,6 +97,11 @@ def test_files_stay_small(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
 
 
+def test_every_room_is_a_package() -> None:
+    """A folder without `__init__.py` works from a checkout and is missing from an installed copy."""
+    assert [path for path in {file.parent for file in FILES} if not (path / "__init__.py").exists()] == []
+
+
 def test_the_public_names_are_these() -> None:
     assert saccade.__all__ == [
         "Cost",

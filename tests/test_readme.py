@@ -15,12 +15,12 @@ def test_the_first_example_prints_what_readme_says() -> None:
     assert "saccade.Stream(" in code
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(code, "README.md", "exec"), {})  # noqa: S102
+        exec(compile(code, "README.md", "exec"), {})
     got = [float(value) for value in re.findall(r"([\d.]+) %", printed.getvalue())]
     said = [float(value) for value in re.findall(r"([\d.]+) %", shown)]
     assert len(got) == 20
     assert got[0] == 100.0
-    # README shows the first frames; another processor may round a comparison otherwise, so a tenth more or less is right
+    # README shows the first frames; another processor may round a comparison otherwise: a tenth more or less is right
     for a, b in zip(got, said, strict=False):
         assert abs(a - b) <= 0.1 * b
 
