@@ -14,6 +14,7 @@ from typing import IO, Any, Self, cast
 import av
 import numpy as np
 import numpy.typing as npt
+import torch
 from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
@@ -87,6 +88,9 @@ class VideoWriter:
         self._stream.options = {"crf": f"{crf:g}"} if crf is not None and codec in _WITH_CRF else {}
         if codec == "libx265":
             self._stream.options |= {"x265-params": "log-level=error"}
+        if codec.startswith("libx264") and "AVX512" in torch.backends.cpu.get_cpu_capability():
+            # x264's AVX-512 code gives other bytes for the same pictures now and then; its AVX2 code does not
+            self._stream.options |= {"x264-params": "asm=avx2"}
         if codec in _WITH_QUALITY_SCALE:
             self._stream.codec_context.flags |= av.codec.context.Flags.qscale
             self._stream.codec_context.global_quality = _GOOD_QUALITY
