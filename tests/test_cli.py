@@ -335,3 +335,12 @@ def test_progress_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -
     with progress("frames", 2) as advance:
         advance()
     assert "frames" in terminal.written
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_costs_the_overlay_and_not_the_report(model: str, video: str, folder: Path) -> None:
+    (folder / "overlay.mkv").symlink_to("/dev/full")
+    result = saccade("run", video, "--model", model, "--out", "overlay.mkv", "--json", "report.json")
+    assert result.exit_code == 2
+    assert "The run goes on without the overlay" in result.stderr
+    assert json.loads((folder / "report.json").read_text())["frames"] == 8

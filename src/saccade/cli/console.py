@@ -6,9 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from saccade.evaluate.video_run import RunReport
-    from saccade.video import VideoWriter
 
 DAMAGED, ERROR, INTERRUPTED = 1, 2, 130
 DEFAULT_TOLERANCE = 0.01
@@ -37,7 +36,7 @@ def ended_well() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from error
 
 
-def end(report: RunReport) -> None:
+def end(report: RunReport, overlay: OverlayFile) -> None:
     """Ends the command as the run ended: says on stderr what cut it short, and exits with its code."""
     if report.interrupted:
         say(f"interrupted after {report.frames} frames; the report is of these")
@@ -45,6 +44,8 @@ def end(report: RunReport) -> None:
     if report.damage is not None:
         say(f"error: {report.damage} The report is of the {report.frames} frames before that.")
         raise typer.Exit(DAMAGED)
+    if overlay.failed:
+        raise typer.Exit(ERROR)
 
 
 def say(message: str) -> None:
@@ -111,21 +112,45 @@ def write_results(data: dict[str, Any], *, target: str | None, tables: Callable[
         console.print(table, markup=False, highlight=False)
 
 
-@contextmanager
-def overlay_file(path: Path, *, fps: float) -> Iterator[VideoWriter]:
-    """Yields a writer of the overlay video; a run of no frames leaves no file, and is no error.
+class OverlayFile:
+    """The overlay video of a run. Where it cannot be written on (a full disk), the run goes on without it.
+
+    Args:
+        path: the file to write; None for no overlay.
+        fps: frames per second.
 
     Raises:
-        VideoError: the video cannot be written.
+        VideoError: the video cannot be opened for writing.
     """
-    from saccade.video import VideoWriter
 
-    writer = VideoWriter(path, fps=fps)
-    try:
-        yield writer
-    finally:
-        with suppress(VideoError) if not writer.frames_written else nullcontext():
-            writer.close()
+    def __init__(self, path: Path | None, *, fps: float) -> None:
+        from saccade.video import VideoWriter
+
+        self.failed = False
+        self._writer = None if path is None else VideoWriter(path, fps=fps)
+
+    def write(self, draw: Callable[[], Any]) -> None:
+        """Writes the picture `draw` returns, if there is an overlay to write to."""
+        if self._writer is not None:
+            with self._survived():
+                self._writer.write(draw())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:  # a run of no frames leaves no file, and is no error
+            with self._survived() if writer.frames_written else suppress(VideoError):
+                writer.close()
+
+    @contextmanager
+    def _survived(self) -> Iterator[None]:
+        try:
+            yield
+        except VideoError as error:
+            self.failed, self._writer = True, None
+            say(f"error: {error} The run goes on without the overlay.")
 
 
 @contextmanager

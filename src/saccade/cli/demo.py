@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from saccade.cli.console import check_targets, end, overlay_file, progress, settle_gate, write_results
+from saccade.cli.console import OverlayFile, check_targets, end, progress, settle_gate, write_results
 from saccade.evaluate.demo import DemoReport, render_demo, run_demo
 from saccade.graph import make_plan
 from saccade.report.overlay import Overlay
@@ -40,16 +40,16 @@ def run_demo_command(
         video = render_demo(frames)
     overlay = Overlay(loaded)
     with ExitStack() as stack:
-        writer = stack.enter_context(overlay_file(out, fps=video.config.fps))
+        file = stack.enter_context(OverlayFile(out, fps=video.config.fps))
         advance = stack.enter_context(progress("frames", frames))
 
         def on_frame(frame: Any, outputs: Any) -> None:
-            writer.write(overlay.draw(frame.data, outputs, stream))
+            file.write(lambda: overlay.draw(frame.data, outputs, stream))
             advance()
 
         report = run_demo(video, loaded, stream, on_frame=on_frame)
     write_results(report.to_json(), target=json, tables=lambda: _tables(report, out))
-    end(report.run)
+    end(report.run, file)
 
 
 def _tables(report: DemoReport, out: Path) -> list[Any]:

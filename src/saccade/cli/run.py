@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from saccade.cli.console import check_targets, end, overlay_file, progress, say, settle_gate, write_results
+from saccade.cli.console import OverlayFile, check_targets, end, progress, say, settle_gate, write_results
 from saccade.errors import InputError
 from saccade.evaluate.video_run import RunReport, follow
 from saccade.graph import make_plan
@@ -54,15 +54,13 @@ def run_command(
             )
         plan = make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
         stream = Stream(plan, threshold=threshold, tolerance=tolerance, record=record)
-        overlay, writer = Overlay(loaded), None
-        if out is not None:
-            writer = stack.enter_context(overlay_file(out, fps=reader.fps))
+        overlay = Overlay(loaded)
+        file = stack.enter_context(OverlayFile(out, fps=reader.fps))
         total = reader.frame_count_estimate
         advance = stack.enter_context(progress("frames", total if frames is None else min(frames, total or frames)))
 
         def on_frame(frame: Any, outputs: Any) -> None:
-            if writer is not None:
-                writer.write(overlay.draw(frame.data, outputs, stream))
+            file.write(lambda: overlay.draw(frame.data, outputs, stream))
             advance()
 
         report = follow(
@@ -76,8 +74,8 @@ def run_command(
             weights=loaded.weights,
             video=re.sub(r"//[^/@]*@", "//", video),  # a camera's address may hold its password
         )
-    write_results(report.to_json(), target=json, tables=lambda: _tables(report, out))
-    end(report)
+    write_results(report.to_json(), target=json, tables=lambda: _tables(report, None if file.failed else out))
+    end(report, file)
 
 
 def _tables(report: RunReport, out: Path | None) -> list[Any]:

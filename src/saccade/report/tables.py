@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from saccade.graph import Plan
 
 REFERENCE_NOTE = (
-    "The reference executor computes every frame densely and selects what the rule would compute: its macs "
-    "are "
+    "The reference executor computes every frame densely and selects what the rule would compute: its macs are "
     "what is needed, its milliseconds are not faster than dense."
 )
 
