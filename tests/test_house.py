@@ -39,7 +39,7 @@ SAME_FLOOR = {
 # Everything but torch, numpy and the standard library is imported in the file that owns it.
 OWNERS = {
     "av": {"video"},
-    "safetensors": {"graph/plan_file.py", "zoo"},
+    "safetensors": {"graph/tensor_file.py", "zoo"},
     "typer": {"cli"},
     "rich": {"cli", "report"},
     "timm": {"zoo"},

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 import saccade
 from saccade.errors import FileFormatError, ModelError
-from saccade.graph.plan_file import decode, encode
+from saccade.graph.arguments import decode, encode
 from saccade.kernels.call import RESULT, Ref
 
 X = torch.linspace(-1, 1, 1 * 4 * 9 * 7).reshape(1, 4, 9, 7)

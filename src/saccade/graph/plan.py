@@ -12,11 +12,15 @@ from typing import Any
 
 from torch import Tensor
 
-from saccade.graph import plan_file
-from saccade.kernels.call import Call, Ref
+from saccade.errors import FileFormatError
+from saccade.graph.arguments import decode, encode
+from saccade.graph.tensor_file import read_tensors, tensor_bytes, write_tensors
+from saccade.kernels.call import Call, Ref, find_operator
 from saccade.kernels.rule import Scope
 from saccade.masks import ValueSpec
 from saccade.preprocess import Preprocess
+
+FORMAT, VERSION = "saccade-plan", 1
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,33 @@ class Step:
     def inputs(self) -> tuple[str, ...]:
         """Names of the values it reads, each once."""
         return tuple(dict.fromkeys(name for call in self.calls for name in call.values()))
+
+    def structure(self) -> dict[str, Any]:
+        """Returns the step as JSON data."""
+        calls = [
+            {"target": call.target, "arguments": {key: encode(item) for key, item in call.arguments.items()}}
+            for call in self.calls
+        ]
+        return {
+            "name": self.name,
+            "op": self.op,
+            "form": self.form,
+            "reason": self.reason,
+            "calls": calls,
+            "outputs": list(self.outputs),
+            "gated": self.gated,
+            "macs": self.macs,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_structure(cls, data: dict[str, Any]) -> Step:
+        """Returns the step `structure` described; raises AttributeError for an operator torch does not have."""
+        calls = []
+        for item in data["calls"]:
+            find_operator(item["target"])
+            calls.append(Call(item["target"], {key: decode(value) for key, value in item["arguments"].items()}))
+        return cls(**{**data, "calls": tuple(calls), "outputs": tuple(data["outputs"])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +137,10 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over structure and weights; what ties a saved state to its plan."""
-        digest = hashlib.sha256(json.dumps(plan_file.structure(self), sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(self.structure(), sort_keys=True).encode())
         for name in sorted(self.weights):
             digest.update(name.encode())
-            digest.update(plan_file.tensor_bytes(self.weights[name]))
+            digest.update(tensor_bytes(self.weights[name]))
         return digest.hexdigest()
 
     def step(self, name: str) -> Step:
@@ -119,18 +150,52 @@ class Plan:
                 return step
         raise KeyError(name)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the plan as one safetensors file: weights as tensors, structure as JSON."""
-        plan_file.save(self, path)
+    def structure(self) -> dict[str, Any]:
+        """Returns everything but the weights, as JSON data."""
+        return {
+            "name": self.name,
+            "steps": [step.structure() for step in self.steps],
+            "values": {
+                name: {"shape": list(spec.shape), "dtype": spec.dtype, "channel_axis": spec.channel_axis}
+                for name, spec in self.values.items()
+            },
+            "outputs": [encode(ref) for ref in self.outputs],
+            "in_spec": self.in_spec,
+            "out_spec": self.out_spec,
+            "preprocess": None if self.preprocess is None else json.loads(self.preprocess.to_json()),
+        }
 
-    @staticmethod
-    def load(path: str | Path) -> Plan:
-        """Returns a plan read from a file written by `save`.
+    def save(self, path: str | Path) -> None:
+        """Writes weights and structure as one file; raises FileFormatError where the path cannot be written."""
+        header = {"format": FORMAT, "version": str(VERSION), "plan": json.dumps(self.structure())}
+        write_tensors({name: t.detach().clone().contiguous() for name, t in self.weights.items()}, path, header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Returns the plan in a file written by `save`.
 
         Raises:
-            FileFormatError: the file is missing, damaged, not a plan, or of a newer version.
+            FileFormatError: the file is missing, damaged, not a plan, or of another version.
         """
-        return plan_file.load(path)
+        weights, header = read_tensors(path, kind=FORMAT, version=VERSION)
+        try:
+            data = json.loads(header["plan"])
+            preprocess = data["preprocess"]
+            return cls(
+                name=data["name"],
+                steps=tuple(Step.from_structure(row) for row in data["steps"]),
+                values={
+                    name: ValueSpec(tuple(spec["shape"]), spec["dtype"], spec["channel_axis"])
+                    for name, spec in data["values"].items()
+                },
+                weights=weights,
+                outputs=tuple(decode(ref) for ref in data["outputs"]),
+                in_spec=data["in_spec"],
+                out_spec=data["out_spec"],
+                preprocess=None if preprocess is None else Preprocess.from_json(json.dumps(preprocess)),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(f"the plan in {path} is damaged ({error!r}); make it again from the model") from error
 
     def summary(self) -> list[dict[str, Any]]:
         """Returns a row per step: name, op, form, macs, reason."""

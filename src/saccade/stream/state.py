@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saccade.errors import FileFormatError, StateError
 from saccade.graph.plan import Plan
-from saccade.graph.plan_file import read_tensors, write_tensors
+from saccade.graph.tensor_file import read_tensors, write_tensors
 from saccade.stream.gate import Gate
 from saccade.stream.record import Record, check_record, restore_record
 
