@@ -166,7 +166,7 @@ def test_in_place_operations_do_not_reach_the_callers_tensor() -> None:
     assert torch.equal(frame, X)
 
 
-@pytest.mark.parametrize("where", ["view before", "view after", "alias", "chain"])
+@pytest.mark.parametrize("where", ["view before", "view after", "alias", "chain", "cast"])
 def test_writes_through_views_are_seen(where: str) -> None:
     class Net(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,6 +183,10 @@ def test_writes_through_views_are_seen(where: str) -> None:
                 z = F.dropout(y, 0.5, self.training)
                 z += 5
                 return y * 2, z
+            if where == "cast":
+                z = y.half()
+                z += y
+                return z * 1.1, y
             z = y.mul_(2).relu_()
             z.sub_(1)
             return y, z
@@ -319,7 +323,7 @@ class Counter(nn.Module):
         (DataDependent(), r"(?s)torch.export refuses DataDependent.*torch.where"),
         (Nonzero(), r"depends on the data.*Move it"),
         (Random(), r"draws random numbers.*aten.rand"),
-        (Counter(), r"writes to its own buffers while it runs \(count\)"),
+        (Counter(), r"writes to its own buffers or weights while it runs \(count\)"),
         (nn.Conv2d(3, 2, 3), r"(?s)torch.export refuses Conv2d.*check that the example fits"),
     ],
     ids=lambda item: type(item).__name__,

@@ -267,7 +267,7 @@ def test_damaged_video_is_a_video_error() -> None:
     assert issubclass(DamagedVideoError, VideoError)
 
 
-def test_the_video_package_needs_only_av_and_numpy() -> None:
+def test_the_video_package_needs_only_av_numpy_and_torch() -> None:
     package = Path(saccade.video.__file__).parent
     imported = set()
     for file in package.glob("*.py"):
@@ -277,7 +277,7 @@ def test_the_video_package_needs_only_av_and_numpy() -> None:
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module or "")
     outside = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
-    assert {name.split(".")[0] for name in outside} == {"av", "numpy", "saccade"}
+    assert {name.split(".")[0] for name in outside} == {"av", "numpy", "saccade", "torch"}
     assert all(n == "saccade.errors" or n.startswith("saccade.video") for n in outside if n.startswith("saccade"))
 
 

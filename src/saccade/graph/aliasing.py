@@ -40,7 +40,7 @@ def can_be_read(graph: fx.Graph) -> bool:
             continue
         roots[node] = roots.get(first, first)
         if schema.is_mutable:
-            if functional_name(node.target) is None or first is not node.args[0]:
+            if functional_name(node.target) is None or first is not node.args[0] or _mixes_dtypes(node):
                 return False
             written.add(roots[node])
         elif not is_idle_dropout(node):
@@ -55,6 +55,12 @@ def functional_name(target: torch._ops.OpOverload) -> str | None:
     if not name.endswith("_") or packet is None or target._overloadname not in packet.overloads():
         return None
     return f"{namespace}.{name.removesuffix('_')}.{target._overloadname}"
+
+
+def _mixes_dtypes(node: fx.Node) -> bool:
+    """Returns whether an in-place operator casts its result to what it writes to, as the functional one would not."""
+    values = [arg.meta.get("val") for arg in node.all_input_nodes]
+    return len({value.dtype for value in values if isinstance(value, torch.Tensor)}) > 1
 
 
 def _base(target: torch._ops.OpOverload) -> str:

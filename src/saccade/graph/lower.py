@@ -117,8 +117,9 @@ class _Lowering:
         return self.same.get(node, node)
 
     def check_write(self, node: fx.Node) -> None:
-        target = self.resolve(node.args[0])
-        if isinstance(target, Ref) and target.kind == "weight" and target.name in self.program.graph_signature.buffers:
+        target, signature = self.resolve(node.args[0]), self.program.graph_signature
+        kept = {*signature.buffers, *signature.parameters}
+        if isinstance(target, Ref) and target.kind == "weight" and target.name in kept:
             raise ModelError(HIDDEN_WRITE.format(names=target.name))
 
     def resolve(self, arg: Any) -> Any:
