@@ -184,7 +184,7 @@ def test_writes_through_views_are_seen(where: str) -> None:
                 z += 5
                 return y * 2, z
             if where == "cast":
-                z = y.half()
+                z = y.half() * 1
                 z += y
                 return z * 1.1, y
             z = y.mul_(2).relu_()

@@ -15,8 +15,8 @@ from saccade.errors import ModelError
 from saccade.graph.aliasing import can_be_read
 
 HIDDEN_WRITE = (
-    "the model writes to its own buffers or weights while it runs ({names}). A stream keeps history beside the model, never in "
-    "it: put the model in evaluation mode, or return that state as an output and pass it back in."
+    "the model writes to its own buffers or weights while it runs ({names}). A stream keeps history beside the model, "
+    "never in it: put the model in evaluation mode, or return that state as an output and pass it back in."
 )
 
 
