@@ -1,7 +1,7 @@
 # Three commands for a newcomer: make demo, make test, make check. Each builds .venv if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-QUICK := tests/test_house.py tests/test_masks.py tests/test_support.py tests/test_plan.py tests/test_definition.py
+QUICK := tests/test_house.py tests/test_masks.py tests/test_support.py tests/test_plan.py tests/test_plan_files.py tests/test_definition.py
 
 .PHONY: demo test check test-slow format numbers clean
 

@@ -24,8 +24,8 @@ from torch.utils import _pytree as pytree
 
 import saccade
 from benchmarks.assets import ASSETS, CLIPS, NETWORKS, clip, network
-from benchmarks.environment import ROOT, environment
-from benchmarks.real_tables import markdown
+from benchmarks.environment import environment
+from benchmarks.real_tables import PAGE, RESULT, markdown
 from saccade.evaluate.agreement import argmax_agreement, relative_error
 from saccade.graph import load_program
 
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--clips", nargs="*", default=list(CLIPS), choices=list(CLIPS))
     parser.add_argument("--frames", type=int, help="frames of every clip (default: per network)")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "real.json")
+    parser.add_argument("--json", type=Path, default=RESULT)
     arguments = parser.parse_args()
     if not ASSETS.is_dir():
         sys.exit(f"the clips and networks are not here: no folder {ASSETS}")
@@ -130,8 +130,8 @@ def main() -> None:
             arguments.json.parent.mkdir(parents=True, exist_ok=True)
             arguments.json.write_text(json.dumps(result, indent=1) + "\n")
             print(json.dumps(rows[-len(SETTINGS) - 1 :]), flush=True)
-    if arguments.json == ROOT / "benchmarks" / "results" / "real.json":
-        (ROOT / "docs" / "numbers.md").write_text(markdown(result))
+    if arguments.json == RESULT:
+        PAGE.write_text(markdown(result))
 
 
 if __name__ == "__main__":

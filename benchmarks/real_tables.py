@@ -1,8 +1,14 @@
-"""`docs/numbers.md` from the result of `benchmarks.real`."""
+"""`docs/numbers.md` from the result of `benchmarks.real`: `python -m benchmarks.real_tables`."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+from benchmarks.environment import ROOT
+
+RESULT = ROOT / "benchmarks" / "results" / "real.json"
+PAGE = ROOT / "docs" / "numbers.md"
 
 _HEAD = """# Numbers: real clips, trained networks
 
@@ -14,7 +20,8 @@ of the difference to the original torch program over the norm of its output; *ag
 largest channel is the same. *first* and *last* are the first and last tenth of the frames: a last tenth that is much
 worse would be drift. *floor* compares two consecutive frames of the dense network itself: an error below it is below
 what changes from frame to frame anyway. One tolerance serves all steps (threshold = tolerance x RMS of the step's
-output on the first frame); calibrated thresholds are later work. The reference executor computes densely and selects:
+output on the first frame); calibrated thresholds are later work. *bit-exact* means that on every tenth frame and the
+last the outputs at threshold 0 equal a full pass of the same executor bit for bit. The reference executor computes densely and selects:
 these are macs, not milliseconds. Clips with a moving camera (bedroom, dashcam-highway) change everywhere.
 """
 
@@ -65,3 +72,7 @@ def _setting(row: dict[str, Any]) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(markdown(json.loads(RESULT.read_text())))

@@ -46,6 +46,26 @@ def test_named_networks_run_sparse(name: str) -> None:
         assert float((a - b).norm() / b.norm()) < 1e-4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    "vit_tiny_patch16_224 convnext_atto densenet121 regnety_002 swin_tiny_patch4_window7_224 ghostnet_100 inception_v3 "
+    "mixnet_s edgenext_xx_small coatnet_nano_rw_224 nfnet_l0 resnest14d dla34 mobilenetv4_conv_small efficientvit_b0 "
+    "repvgg_a0 xception41 selecsls42 tresnet_m lcnet_050 fastvit_t8 mobileone_s0 cspresnet50 vovnet39a".split(),
+)
+def test_plans_of_many_architectures_compute_the_network(name: str) -> None:
+    loaded = load(f"timm:{name}")
+    stream = saccade.Stream(loaded.model, loaded.example)
+    torch.manual_seed(0)
+    x = torch.rand_like(loaded.example[0])
+    with torch.no_grad():
+        expected = loaded.as_callable()(x)
+    assert float((stream(x) - expected).norm() / expected.norm()) < 1e-4
+    changed = x.clone()
+    changed[..., 5:9, 7:8] = 0
+    assert torch.equal(stream(changed), stream.full_pass(changed))
+
+
 @pytest.mark.parametrize("name", ["espnet", "espnetv2", "vdsr", "rfb640"])
 def test_trained_networks_run_sparse(name: str) -> None:
     plan = saccade.make_plan(require_asset(f"models/{name}.pt2"))

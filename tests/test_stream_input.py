@@ -82,6 +82,16 @@ def test_a_frame_goes_through_the_preprocess_stored_with_the_plan() -> None:
     assert all(torch.equal(a[key], c[key]) for key in a)
 
 
+def test_a_stream_made_from_a_frame_takes_frames() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    model = RandomNetwork(1)
+    stream = saccade.Stream(model, saccade.Frame(pixels, 0, 0.0), tolerance=0.01)
+    got = stream(saccade.Frame(pixels, 0, 0.0))
+    expected = model(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)
+    for key in expected:
+        torch.testing.assert_close(got[key], expected[key])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -99,7 +99,7 @@ class _Lowering:
             self.same[node] = self.leader(node.args[0])
         elif is_identity(call, node):
             self.known[node] = refs[0]
-        elif torch.Tag.nondeterministic_seeded in node.target.tags:
+        elif _is_random(call):
             raise ModelError(
                 f"the model draws random numbers ({node.target} at {_where(node)}); a stream must give the same "
                 "answer for the same frame. Draw them outside and pass them in, or turn the layer off."
@@ -183,6 +183,11 @@ class _Lowering:
             self.draft.dtypes[name] = str(value.dtype).removeprefix("torch.")
         self.draft.steps.append(step)
         return [Ref("value", name) for name in step.outputs]
+
+
+def _is_random(call: Call) -> bool:
+    """Returns whether the operator draws random numbers; attention does only to drop some of its weights."""
+    return torch.Tag.nondeterministic_seeded in call.operator.tags and call.arguments.get("dropout_p") != 0.0
 
 
 def _source(node: fx.Node) -> str:

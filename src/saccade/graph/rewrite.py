@@ -57,8 +57,6 @@ def is_identity(call: Call, node: fx.Node) -> bool:
         return False
     if call.base in ("_to_copy", "to"):
         return value.dtype == source.dtype
-    if call.base == "slice" and call.arguments["step"] != 1:
-        return False
     return call.base in _SAME_IF_SHAPE and value.shape == source.shape and not any(call.arguments.get("pad", []))
 
 

@@ -28,8 +28,9 @@ class Stream:
 
     Args:
         model: a module, an exported program, the path of a `.pt2` file, or a plan (shared by many streams).
-        example: what the model takes for one frame: a tensor, a tuple of arguments, or a video frame where
-            `preprocess` says how it becomes a tensor. Not needed for a plan or a program with its own example.
+        example: what the model takes for one frame: a tensor, a tuple of arguments, or a video frame (a `Frame` or
+            a uint8 (H, W, 3) array), which `preprocess` turns into a tensor: by default RGB in 0..1 at the frame's
+            own size. Not needed for a plan or a program with its own example.
         threshold: absolute threshold of every step, or a `Gate` (or number) per value name. 0 is exact.
         tolerance: relative instead: threshold of a step = tolerance x RMS of its output on the first frame.
             Give one of the two; with neither the stream is exact.
@@ -60,7 +61,8 @@ class Stream:
         if executor not in EXECUTORS:
             raise InputError(f"unknown executor {executor!r}; expected one of {', '.join(EXECUTORS)}")
         if example is not None and not isinstance(example, (Tensor, tuple, list)):
-            example = (preprocess or Preprocess())(example)
+            preprocess = preprocess or Preprocess()
+            example = preprocess(example)
         self.plan = make_plan(model, example, preprocess=preprocess)
         self.preprocess = preprocess or self.plan.preprocess
         self._check_names(threshold)
