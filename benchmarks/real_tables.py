@@ -22,7 +22,8 @@ worse would be drift. *floor* compares two consecutive frames of the dense netwo
 what changes from frame to frame anyway. One tolerance serves all steps (threshold = tolerance x RMS of the step's
 output on the first frame); calibrated thresholds are later work. *bit-exact* means that on every tenth frame and the
 last the outputs at threshold 0 equal a full pass of the same executor bit for bit. The reference executor computes
-densely and selects: these are macs, not milliseconds. Clips with a moving camera (bedroom, dashcam-highway) change everywhere.
+densely and selects: these are macs, not milliseconds. Clips with a moving camera (bedroom, dashcam-highway) change
+everywhere.
 """
 
 
