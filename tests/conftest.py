@@ -1,5 +1,8 @@
-"""One thread per process: results then do not depend on how many tests run beside each other."""
+"""Settings of every test process."""
 
 import torch
+from hypothesis import settings
 
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # two pools of threads on two cores spin each other to death
+settings.register_profile("saccade", deadline=None)  # no test asserts a time
+settings.load_profile("saccade")

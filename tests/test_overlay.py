@@ -82,7 +82,7 @@ def test_steps_without_a_place_do_not_count() -> None:
     np.testing.assert_allclose(computed_share(stream.plan, stream.active), 1.0, rtol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["resize", "letterbox", "crop"]),
     st.integers(20, 90),
@@ -185,7 +185,7 @@ def bar_of(strip: Any) -> Any:
     return (strip == np.array(COMPUTED, dtype=np.float32)).all(axis=2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0, 1))
 def test_the_bar_is_as_long_as_the_share_of_macs(share: float) -> None:
     full, part = (cost_strip([x], width=640, height=20, history=120) for x in (1.0, share))

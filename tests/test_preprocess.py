@@ -144,7 +144,7 @@ def test_values_are_those_of_the_definition(
     np.testing.assert_allclose(got[0], expected(p, frame), atol=0.02, rtol=0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(preprocesses(), sizes, st.integers(0, 9))
 def test_values_are_those_of_the_definition_whatever_the_settings(
     p: Preprocess, source: tuple[int, int], seed: int
@@ -181,7 +181,7 @@ def test_a_known_normalisation() -> None:
 # The law
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(preprocesses(), sizes, st.data())
 def test_a_change_stays_under_its_kernel(p: Preprocess, source: tuple[int, int], data: st.DataObject) -> None:
     before = picture(*source, data.draw(st.integers(0, 9)))
@@ -193,7 +193,7 @@ def test_a_change_stays_under_its_kernel(p: Preprocess, source: tuple[int, int],
     assert not changed[np.outer(rows[:, y], columns[:, x]) == 0].any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(preprocesses(), sizes)
 def test_an_equal_frame_gives_equal_bits(p: Preprocess, source: tuple[int, int]) -> None:
     frame = picture(*source)
@@ -232,7 +232,7 @@ def test_known_geometries(
     assert Preprocess(size=size, **fit).geometry(source) == (resized, top, left)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(preprocesses(), sizes)
 def test_a_crop_covers_and_a_letterbox_fits(p: Preprocess, source: tuple[int, int]) -> None:
     (rows, columns), top, left = p.geometry(source)
@@ -263,7 +263,7 @@ def test_boxes_come_back_to_what_they_enclose(fit: dict[str, Any], height: int, 
     np.testing.assert_allclose(back[0], [x1, y1, x2, y2], atol=tolerance)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(preprocesses(), sizes)
 def test_the_whole_source_comes_back_whole(p: Preprocess, source: tuple[int, int]) -> None:
     (rows, columns), top, left = p.geometry(source)
@@ -350,7 +350,7 @@ def test_impossible_fields_are_refused(fields: dict[str, Any], message: str) -> 
 # Files
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(preprocesses())
 def test_what_is_saved_is_what_is_loaded(p: Preprocess) -> None:
     assert Preprocess.from_json(p.to_json()) == p

@@ -265,7 +265,7 @@ def test_numbers_that_are_not_finite_become_null() -> None:
 finite_floats = st.floats(-1e6, 1e6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(finite_floats, min_size=1, max_size=45))
 def test_the_last_tenth_is_the_last_ceil_of_a_tenth(values: list[float]) -> None:
     tail = values[len(values) - (len(values) + 9) // 10 :]
