@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from saccade.cli.console import check_targets, say, write_results
+from saccade.cli.console import check_targets, progress, say, write_results
 from saccade.graph import Plan, make_plan
 from saccade.report.tables import explain_table
 from saccade.zoo import load_model
@@ -17,10 +17,11 @@ def explain_command(model: str, *, json: str | None) -> None:
         SaccadeError: the model cannot be loaded or planned, or the JSON cannot be written.
     """
     check_targets(source="", json_target=json, out=None)
-    loaded = load_model(model)
+    with progress(f"planning {model}", None):
+        loaded = load_model(model)
+        plan = make_plan(loaded.model, loaded.example, preprocess=loaded.preprocess, name=loaded.name)
     if loaded.weights.startswith("random"):
         say(f"note: {loaded.name} has random weights; its macs are right, its results mean nothing")
-    plan = make_plan(loaded.model, loaded.example, preprocess=loaded.preprocess, name=loaded.name)
     write_results(explanation(plan, name=model), target=json, tables=lambda: [explain_table(plan)])
 
 

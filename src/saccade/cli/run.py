@@ -42,7 +42,8 @@ def run_command(
     source = int(video) if video.isdecimal() and not Path(video).exists() else video
     with ExitStack() as stack:
         reader = stack.enter_context(read_video(source, stop=frames))
-        loaded = load_model(model)
+        with progress(f"loading {model}", None):
+            loaded = load_model(model)
         if loaded.weights.startswith("random"):
             say(f"note: {loaded.name} has random weights ({loaded.weights}); its results mean nothing")
         how = loaded.preprocess if preprocess is None else Preprocess.load(preprocess)
@@ -52,7 +53,8 @@ def run_command(
                 f"{model} does not say how a frame becomes its input {shapes}; give --preprocess FILE.json, as "
                 "Preprocess.save writes it"
             )
-        plan = make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
+        with progress(f"planning {model}", None):
+            plan = make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
         stream = Stream(plan, threshold=threshold, tolerance=tolerance, record=record)
         overlay = Overlay(loaded)
         file = stack.enter_context(OverlayFile(out, fps=reader.fps))

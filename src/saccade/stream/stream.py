@@ -80,7 +80,7 @@ class Stream:
         self._cost = Cost(self.plan.dense_macs, 0, 0, 0.0)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns what the model would give for this frame, within the tolerance, in the model's own structure.
+        """Returns what the model would give for this frame, but for changes no gate announced, in its own structure.
 
         Takes what the model takes, or one video frame (a `Frame` or a uint8 (H, W, 3) array).
 
