@@ -84,7 +84,7 @@ def test_resize_support_covers_what_torch_reads(in_size: int, out_size: int, ali
     """The weights of torch's own interpolation are read off unit vectors; none may be outside the support."""
     units = torch.eye(in_size)[None]
     weights = F.interpolate(units, size=out_size, mode="linear", align_corners=align)[0].T
-    support = resize_support(in_size, out_size, align_corners=align, scale=None, reach=1)
+    support = resize_support(in_size, out_size, align_corners=align, scale=None)
     assert tuple(support.shape) == (out_size, in_size)
     assert not ((weights != 0) & ~support).any()
     assert support.sum(1).max() <= 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -271,11 +270,8 @@ def test_programs_from_files_with_fixed_and_dynamic_shapes(tmp_path: Path) -> No
             torch.testing.assert_close(a, b)
 
 
-def test_the_plan_prints_readably_and_summarises() -> None:
+def test_the_plan_prints_readably() -> None:
     plan = saccade.make_plan(RandomNetwork(0), torch.zeros(1, 3, 13, 17), name="small")
     assert str(plan).startswith("Plan small:")
     assert all(step.name in str(plan) for step in plan.steps)
-    assert json.loads(json.dumps(plan.summary()))[0] == {
-        "name": "x", "op": "input", "form": "sparse", "macs": 0, "reason": "",
-    }  # fmt: skip
-    assert plan.dense_macs == sum(row["macs"] for row in plan.summary())
+    assert plan.dense_macs == sum(step.macs for step in plan.steps) > 0

@@ -81,12 +81,7 @@ def broadcast(mask: Tensor, spec: ValueSpec, out: ValueSpec) -> Tensor:
     """Returns where an elementwise operation with output `out` reads a set position of `spec` (mask of `out`)."""
     shift = len(out.shape) - len(spec.shape)
     axis = None if out.channel_axis is None else out.channel_axis - shift
-    if axis is not None and axis < 0:
-        axis = None
-        aligned = on_axis(mask, spec, None)
-        full = aligned.reshape((1,) * shift + aligned.shape).expand(out.shape)
-        return full.any(out.channel_axis, keepdim=True) if out.channel_axis is not None else full
-    aligned = on_axis(mask, spec, axis)
+    aligned = on_axis(mask, spec, axis if axis is not None and axis >= 0 else None)
     return aligned.reshape((1,) * shift + aligned.shape).expand(out.mask_shape)
 
 
@@ -97,11 +92,11 @@ def along(mask: Tensor, dims: Sequence[int]) -> Tensor:
     return mask
 
 
-def resize_support(in_size: int, out_size: int, *, align_corners: bool, scale: float | None, reach: float) -> Tensor:
+def resize_support(in_size: int, out_size: int, *, align_corners: bool, scale: float | None) -> Tensor:
     """Returns (out_size, in_size) bool: which inputs a linear interpolation reads for each output on one axis.
 
-    `reach` is the kernel's half width in input samples (1 for linear, 2 for cubic). A margin of a thousandth
-    covers the rounding of the sample position, whose exact value differs between implementations.
+    `scale` is the factor the user gave, where one was given. A margin of a thousandth of a sample covers the rounding
+    of the sample position, whose exact value differs between implementations.
     """
     out = torch.arange(out_size, dtype=torch.float64)
     if align_corners:
@@ -109,10 +104,9 @@ def resize_support(in_size: int, out_size: int, *, align_corners: bool, scale: f
     else:
         ratio = 1.0 / scale if scale else in_size / out_size
         source = (out + 0.5) * ratio - 0.5
-        if reach <= 1:
-            source = source.clamp(min=0.0)
+        source = source.clamp(min=0.0)
     distance = (source[:, None] - torch.arange(in_size, dtype=torch.float64)[None, :]).abs()
-    support = distance < reach + 1e-3
+    support = distance < 1 + 1e-3
     inside = source.clamp(0, in_size - 1).round().long()
     support[torch.arange(out_size), inside] = True
     return support

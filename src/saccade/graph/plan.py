@@ -143,13 +143,6 @@ class Plan:
             digest.update(tensor_bytes(self.weights[name]))
         return digest.hexdigest()
 
-    def step(self, name: str) -> Step:
-        """Returns the step of that name; raises KeyError where there is none."""
-        for step in self.steps:
-            if step.name == name:
-                return step
-        raise KeyError(name)
-
     def structure(self) -> dict[str, Any]:
         """Returns everything but the weights, as JSON data."""
         return {
@@ -196,10 +189,6 @@ class Plan:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(f"the plan in {path} is damaged ({error!r}); make it again from the model") from error
-
-    def summary(self) -> list[dict[str, Any]]:
-        """Returns a row per step: name, op, form, macs, reason."""
-        return [{"name": s.name, "op": s.op, "form": s.form, "macs": s.macs, "reason": s.reason} for s in self.steps]
 
     def __str__(self) -> str:
         lines = [

@@ -98,7 +98,7 @@ def _interpolation_support(call: Call, masks: Masks, scope: Scope, out: ValueSpe
     align = bool(call.arguments["align_corners"])
     for index, scale in enumerate(_scales(call, rank)):
         dim = mask.dim() - rank + index
-        pick = resize_support(mask.shape[dim], out.shape[dim], align_corners=align, scale=scale, reach=1)
+        pick = resize_support(mask.shape[dim], out.shape[dim], align_corners=align, scale=scale)
         mask = (mask.movedim(dim, -1) @ pick.float().T).movedim(-1, dim)
     return mask > 0.5
 
