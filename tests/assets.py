@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
+from benchmarks.assets import ASSETS
 
 
 def require_asset(name: str) -> Path:

@@ -8,17 +8,11 @@ from assets import require_asset
 from torch.utils import _pytree as pytree
 
 import saccade
+from benchmarks.assets import NETWORKS
+from benchmarks.coverage import NAMED
 from saccade.errors import MissingExtraError
 from saccade.zoo import LoadedModel, load_model
 
-NAMED = [
-    "timm:hrnet_w32",
-    "timm:resnet101",
-    "timm:tf_efficientnet_b3",
-    "timm:mobilenetv2_100",
-    "effdet:tf_efficientdet_d0",
-    "street-detector",
-]
 # What the field counts for these networks at these sizes, in 1e9 macs (convolutions and linear layers only).
 PUBLISHED = {"timm:resnet101": 7.8, "timm:mobilenetv2_100": 0.30, "timm:tf_efficientnet_b3": 1.8}
 
@@ -66,7 +60,7 @@ def test_plans_of_many_architectures_compute_the_network(name: str) -> None:
     assert torch.equal(stream(changed), stream.full_pass(changed))
 
 
-@pytest.mark.parametrize("name", ["espnet", "espnetv2", "vdsr", "rfb640"])
+@pytest.mark.parametrize("name", list(NETWORKS))
 def test_trained_networks_run_sparse(name: str) -> None:
     plan = saccade.make_plan(require_asset(f"models/{name}.pt2"))
     assert plan.sparse_macs_share >= 0.99

@@ -10,18 +10,10 @@ from assets import require_asset
 from torch.utils import _pytree as pytree
 
 import saccade
+from benchmarks.assets import CLIPS, NETWORKS
 from saccade.evaluate.agreement import relative_error
 from saccade.zoo import load_model
 
-CLIPS = [
-    "one-by-one-person-detection.mp4",
-    "car-detection.mp4",
-    "bottle-detection.mp4",
-    "highway.avi",
-    "bedroom.mp4",
-    "dashcam-highway.mp4",
-]
-NETWORKS = ["espnet", "espnetv2", "vdsr", "rfb640"]
 QUICK = {("rfb640", "car-detection.mp4"), ("rfb640", "dashcam-highway.mp4")}
 PAIRS = [
     pytest.param(network, clip, marks=() if (network, clip) in QUICK else pytest.mark.slow)

@@ -135,6 +135,11 @@ class Plan:
         return frozenset(name for step in self.steps for name in step.inputs)
 
     @cached_property
+    def kept(self) -> frozenset[str]:
+        """Names of the values a stream keeps between frames; data that only moves is not kept."""
+        return frozenset(name for step in self.steps if step.gated for name in step.outputs)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over structure and weights; what ties a saved state to its plan."""
         digest = hashlib.sha256(json.dumps(self.structure(), sort_keys=True).encode())

@@ -145,25 +145,19 @@ def _global_pool(draft: Draft, node: fx.Node, call: Call) -> Rewrite | None:
     """
     shape = draft.shapes[call.values()[0]] if call.values() else ()
     rank, keep = len(shape), True
-    if call.base.startswith(("adaptive_avg_pool", "_adaptive_avg_pool")):
+    highest = call.base == "amax" or call.base.startswith("adaptive_max_pool")
+    several = call.base.startswith("adaptive_max_pool")  # the maxima, and where they were
+    if call.base.startswith(("adaptive_avg_pool", "_adaptive_avg_pool", "adaptive_max_pool")):
         size = list(call.arguments["output_size"])
         dims = list(range(rank - len(size), rank))
-        if any(each != 1 for each in size) or rank != len(size) + 2:
+        if any(each != 1 for each in size) or rank != len(size) + 2 or (several and not _takes_only_first(node)):
             return None
-        several = False
-    elif call.base.startswith("adaptive_max_pool") and _takes_only_first(node):
-        size = list(call.arguments["output_size"])
-        dims = list(range(rank - len(size), rank))
-        if any(each != 1 for each in size) or rank != len(size) + 2:
-            return None
-        several = True
     elif call.base in ("mean", "amax") and call.arguments.get("dtype") is None and rank > 1:
-        dims, keep, several = reduced_dims(call, rank), bool(call.arguments.get("keepdim", False)), False
-        if call.base == "amax" and len(dims) < 2:
+        dims, keep = reduced_dims(call, rank), bool(call.arguments.get("keepdim", False))
+        if highest and len(dims) < 2:
             return None
     else:
         return None
-    highest = call.base == "amax" or call.base.startswith("adaptive_max")
     target = "aten.amax.default" if highest else "aten.sum.dim_IntList"
     chain, source = [], Ref("value", call.values()[0])
     for dim in reversed(dims):

@@ -43,8 +43,6 @@ class ReferenceExecutor:
     last announced. On the first frame everything is active.
     """
 
-    name = "reference"
-
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
@@ -80,9 +78,9 @@ class _Frame:
         return self.values[ref.name]
 
     def step(self, step: Step, inputs: Sequence[Tensor]) -> None:
-        active = self.find_active(step)
-        count = [int(mask.sum()) for mask in active]
         told = any(bool(self.announced[name].any()) for name in step.inputs)
+        active = self.find_active(step, told=told)
+        count = [int(mask.sum()) for mask in active]
         gate_macs = 0
         if step.calls and told and not self.first:
             gate_macs += sum(self.plan.values[name].positions for name in step.outputs)  # deriving the mask
@@ -111,14 +109,12 @@ class _Frame:
             )
         )
 
-    def find_active(self, step: Step) -> list[Tensor]:
+    def find_active(self, step: Step, *, told: bool) -> list[Tensor]:
         specs = [self.plan.values[name] for name in step.outputs]
         if self.first or not step.calls:
             return [spec.full_mask(True) for spec in specs]
-        if not any(bool(self.announced[name].any()) for name in step.inputs):
-            return [spec.full_mask(False) for spec in specs]
-        if step.form == "dense":
-            return [spec.full_mask(True) for spec in specs]
+        if not told or step.form == "dense":
+            return [spec.full_mask(told) for spec in specs]
         out = specs[0]
         rule = find_rule(step.calls[0])
         assert rule is not None
@@ -157,8 +153,7 @@ class _Frame:
 
     def commit(self, outputs: tuple[Tensor, ...]) -> Pass:
         state = self.state
-        kept = {name for step in self.plan.steps if step.gated for name in step.outputs}
-        state.values = {name: self.values[name] for name in kept}
+        state.values = {name: self.values[name] for name in self.plan.kept}
         state.records, state.gates = self.records, self.gates
         state.frames += 1
         return Pass(outputs, tuple(self.costs), self.active)

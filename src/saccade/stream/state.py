@@ -98,7 +98,7 @@ class StreamState:
 
     def _check(self, values: dict[str, Tensor], records: dict[str, Record], gates: dict[str, Gate]) -> None:
         if values:
-            kept = {name for step in self.plan.steps if step.gated for name in step.outputs}
+            kept = self.plan.kept
             if set(values) != kept:
                 raise ValueError(f"it holds {len(values)} values where the plan keeps {len(kept)}")
             if set(records) != kept & self.plan.consumed or set(gates) != set(records):
