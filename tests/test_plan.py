@@ -214,6 +214,14 @@ def test_unknown_operators_run_dense_say_why_and_are_exact() -> None:
     assert {cost.name: cost.active for cost in stream.step_costs}[dense[0].name] == 63
 
 
+def test_a_native_dropout_outside_training_is_idle() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.native_dropout(x, 0.5, False)[0] * 2
+
+    check(Net(), X)
+
+
 def test_convolution_with_weights_computed_from_the_input_runs_dense() -> None:
     class Net(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

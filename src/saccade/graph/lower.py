@@ -186,8 +186,9 @@ class _Lowering:
 
 
 def _is_random(call: Call) -> bool:
-    """Returns whether the operator draws random numbers; attention does only to drop some of its weights."""
-    return torch.Tag.nondeterministic_seeded in call.operator.tags and call.arguments.get("dropout_p") != 0.0
+    """Returns whether the operator draws random numbers; a dropout does in training, attention to drop weights."""
+    idle = call.arguments.get("dropout_p") == 0.0 or call.arguments.get("train") is False
+    return torch.Tag.nondeterministic_seeded in call.operator.tags and not idle
 
 
 def _source(node: fx.Node) -> str:

@@ -16,7 +16,7 @@ from saccade.kernels.lines import reduced_dims
 _SAME_VALUES = frozenset("clone alias detach contiguous lift_fresh lift_fresh_copy".split())
 _RESHAPES = frozenset(["view", "_unsafe_view", "flatten", "unflatten"])
 _SAME_IF_SHAPE = _RESHAPES | frozenset("expand reshape pad constant_pad_nd slice".split())
-_DROPOUTS = frozenset("dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout".split())
+_DROPOUTS = frozenset("dropout feature_dropout alpha_dropout feature_alpha_dropout".split())
 # Operators `is_identity` and `rewrite` know what to do with, besides those that have a rule.
 HANDLED = (
     _SAME_VALUES
