@@ -1,0 +1,83 @@
+#include "program.h"
+
+#include <cstring>
+#include <stdexcept>
+
+#include "instruction_sets.h"
+
+namespace saccade {
+
+Program::Program(const std::string& isa) : kernels_(find_kernels(isa)) {}
+
+int32_t Program::add_mask(int64_t positions) {
+    masks_.push_back(positions);
+    return int32_t(masks_.size()) - 1;
+}
+
+int32_t Program::add_value(int64_t positions, int64_t channels, Type type, bool kept) {
+    Value v;
+    v.positions = positions;
+    v.channels = v.stride = channels;
+    v.type = type;
+    v.kept = kept;
+    v.buffer = int32_t(buffers_.size());
+    buffers_.push_back(positions * channels * size_of(type));
+    v.active = add_mask(positions);
+    v.announced = add_mask(positions);
+    values_.push_back(v);
+    return int32_t(values_.size()) - 1;
+}
+
+int32_t Program::add_view(int32_t of, int64_t positions, int64_t channels, int64_t offset, int64_t stride, bool kept,
+                          bool own_masks) {
+    const Value base = value(of);
+    Value v = base;
+    v.positions = positions;
+    v.channels = channels;
+    v.offset = base.offset + offset;
+    v.stride = stride;
+    v.kept = kept;
+    if (own_masks) {
+        v.active = add_mask(positions);
+        v.announced = add_mask(positions);
+    } else if (positions != base.positions) {
+        throw std::invalid_argument("a view shares masks only where it has the same positions");
+    }
+    values_.push_back(v);
+    return int32_t(values_.size()) - 1;
+}
+
+Value& Program::value(int32_t id) {
+    if (id < 0 || size_t(id) >= values_.size()) throw std::out_of_range("no such value");
+    return values_[size_t(id)];
+}
+
+Step& Program::add_step(Kind kind, int32_t plan_step) {
+    Step step;
+    step.kind = kind;
+    step.plan_step = plan_step;
+    building_.push_back(step);
+    return building_.back();
+}
+
+void Program::finish() { steps_.assign(building_.begin(), building_.end()); }
+
+const int32_t* Program::keep_indices(const int32_t* from, int64_t count) {
+    owned_.push_back(allocate<char>(count * 4));
+    std::memcpy(owned_.back().get(), from, size_t(count) * 4);
+    return reinterpret_cast<const int32_t*>(owned_.back().get());
+}
+
+const float* Program::keep_numbers(const float* from, int64_t count) {
+    return reinterpret_cast<const float*>(keep_indices(reinterpret_cast<const int32_t*>(from), count));
+}
+
+void Program::pack(Convolution& convolution, const float* weight, const float* bias) {
+    const int64_t bytes = kernels_.packed_bytes(convolution);
+    owned_.push_back(allocate<char>(bytes));
+    kernels_.pack(convolution, weight, bias, owned_.back().get());
+    convolution.packed = owned_.back().get();
+    weight_bytes_ += bytes;
+}
+
+}  // namespace saccade

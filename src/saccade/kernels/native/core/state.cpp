@@ -1,0 +1,219 @@
+#include "state.h"
+
+#include "denormals.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+namespace saccade {
+
+State::State(const Program& program, int threads)
+    : program_(program), k_(program.kernels()), workspaces_(size_t(threads)), team_(threads) {
+    buffers_.assign(program.buffers().size(), nullptr);
+    masks_.assign(program.masks().size(), nullptr);
+    counts_.assign(program.masks().size(), 0);
+    records_.resize(program.values().size());
+    int64_t most_positions = 1, most_fresh = 64, most_scratch = 0;
+    size_t most_ops = 0, slots = 0;
+    for (const Value& v : program.values()) most_positions = std::max(most_positions, v.positions);
+    for (const Step& step : program.steps()) {
+        int64_t chunk = rows_per_chunk;
+        if (step.kind == Kind::convolve) {
+            chunk = k_.convolve_chunk(step.convolution);
+            most_scratch = std::max(most_scratch, k_.convolve_scratch_bytes(step.convolution));
+        }
+        if (step.kind == Kind::input) slots = std::max(slots, size_t(step.slot) + 1);
+        for (int32_t id : step.outputs)
+            most_fresh = std::max(most_fresh, chunk * padded(program.values()[size_t(id)].channels));
+        most_ops = std::max(most_ops, step.ops.size());
+    }
+    last_.assign(slots, nullptr);
+    last_valid_.assign(slots, 0);
+    ops_.resize(most_ops);
+    positions_ = allocate<int32_t>(most_positions);
+    for (Workspace& space : workspaces_) {
+        space.fresh = allocate<float>(most_fresh);
+        space.scratch = allocate<char>(most_scratch);
+    }
+    scratch_bytes_ = most_positions * 4 + threads * (most_fresh * 4 + most_scratch);
+    const size_t n = program.rows().size();
+    ledger_.active.assign(n, 0);
+    ledger_.announced.assign(n, 0);
+    ledger_.gate.assign(n, 0);
+    ledger_.whole.assign(n, 0);
+    ledger_.seconds.assign(n, 0);
+}
+
+void State::set_last(int32_t slot, float* data) {
+    last_.at(size_t(slot)) = data;
+    last_valid_.at(size_t(slot)) = 0;
+}
+
+void State::set_counts(int32_t value, int64_t active, int64_t announced) {
+    const Value& v = program_.values().at(size_t(value));
+    count(v.active) = active;
+    count(v.announced) = announced;
+}
+
+Rows State::rows(const Value& v) const {
+    return {buffers_[size_t(v.buffer)] + v.offset * size_of(v.type), v.stride, v.type};
+}
+
+void State::clear(int32_t mask) {
+    if (count(mask) == 0) return;
+    std::memset(masks_[size_t(mask)], 0, size_t(program_.masks()[size_t(mask)]));
+    count(mask) = 0;
+}
+
+int32_t State::run(const std::vector<FrameInput>& inputs, bool first, const Callback& callback) {
+    using Clock = std::chrono::steady_clock;
+    const NoDenormals fast;
+    for (const Step& step : program_.steps())
+        if (step.kind == Kind::input && !finite(step, inputs[size_t(step.slot)])) return step.slot;
+    ledger_.executed_macs = ledger_.gate_macs = 0;
+    for (const Step& step : program_.steps()) {
+        const auto began = profiling_ ? Clock::now() : Clock::time_point();
+        switch (step.kind) {
+            case Kind::input: run_input(step, inputs[size_t(step.slot)], first); break;
+            case Kind::move: run_move(step, first); break;
+            case Kind::masks: run_masks(step, first); break;
+            case Kind::alias: break;
+            case Kind::callback: callback(step.plan_step, first); break;
+            default: run_rows(step, first);
+        }
+        enter(step, first);
+        if (profiling_)
+            ledger_.seconds[size_t(step.plan_step)] = std::chrono::duration<double>(Clock::now() - began).count();
+    }
+    return -1;
+}
+
+// The ledger's entry of a step: what was computed, what was announced, and what deciding cost.
+void State::enter(const Step& step, bool first) {
+    const size_t row = size_t(step.plan_step);
+    const PlanRow& plan = program_.rows()[row];
+    bool told = false;
+    for (int32_t id : step.inputs) told = told || count(program_.values()[size_t(id)].announced) > 0;
+    int64_t active = 0, announced = 0, compared = 0;
+    for (int32_t id : step.outputs) {
+        const Value& v = program_.values()[size_t(id)];
+        const int64_t own = step.kind == Kind::input ? v.positions : v.kept ? count(v.active) : count(v.announced);
+        active += own;
+        announced += count(v.announced);
+        if (v.kept && v.consumed) compared += own * v.channels;
+    }
+    ledger_.active[row] = active;
+    ledger_.announced[row] = announced;
+    if (plan.positions) ledger_.executed_macs += int64_t(__int128(plan.macs) * active / plan.positions);
+    ledger_.gate[row] = first ? 0 : compared + (told && step.kind != Kind::input ? plan.positions : 0);
+    ledger_.gate_macs += ledger_.gate[row];
+}
+
+std::vector<std::string> State::forms() const {
+    std::vector<std::string> forms(program_.rows().size(), "positions");
+    for (const Step& step : program_.steps()) {
+        std::string& form = forms[size_t(step.plan_step)];
+        const bool moves = step.kind == Kind::move || step.kind == Kind::masks || step.kind == Kind::alias;
+        if (ledger_.active[size_t(step.plan_step)] == 0)
+            form = "skipped";
+        else if (step.kind == Kind::callback)
+            form = "torch";
+        else if (moves)
+            form = "moved";
+        else if (step.kind != Kind::input && ledger_.whole[size_t(step.plan_step)])
+            form = "whole";
+    }
+    return forms;
+}
+
+std::vector<RowOp>& State::bind_ops(const Step& step) {
+    for (size_t i = 0; i < step.ops.size(); ++i) {
+        ops_[i] = step.ops[i].op;
+        if (step.ops[i].value >= 0) ops_[i].rows = rows(program_.values()[size_t(step.ops[i].value)]);
+    }
+    return ops_;
+}
+
+int64_t State::keep(const Value& v, int32_t id, const int32_t* positions, int64_t n, const float* fresh, int64_t ld) {
+    const RecordOf& record = records_[size_t(id)];
+    Keep task{};
+    task.value = rows(v);
+    task.channels = int32_t(v.channels);
+    task.form = record.form;
+    task.record = {record.data, record.stride, record.type};
+    task.threshold = record.threshold;
+    task.weights = record.weights;
+    task.announced = masks_[size_t(v.announced)];
+    return k_.keep(task, positions, n, fresh, ld);
+}
+
+void State::produce(const Step& step, int thread, const int32_t* positions, int64_t n, int64_t ld) {
+    float* out = workspaces_[size_t(thread)].fresh.get();
+    void* scratch = workspaces_[size_t(thread)].scratch.get();
+    const Rows in = rows(program_.values()[size_t(step.inputs[0])]);
+    switch (step.kind) {
+        case Kind::convolve:
+            k_.convolve(step.convolution, in, positions, n, step.convolution.out_channels, out, ld, scratch);
+            break;
+        case Kind::pool: k_.pool(step.pooling, in, positions, n, out, ld); break;
+        case Kind::interpolate: k_.interpolate(step.interpolation, in, positions, n, out, ld); break;
+        case Kind::reduce: k_.reduce(step.reduction, in, positions, n, out, ld); break;
+        case Kind::normalise: k_.normalise(step.normalisation, in, positions, n, out, ld); break;
+        default:
+            k_.load(in, int32_t(program_.values()[size_t(step.outputs[0])].channels), step.map, step.broadcast,
+                    positions, n, out, ld);
+    }
+}
+
+void State::run_rows(const Step& step, bool first) {
+    const int32_t id = step.outputs[0];
+    const Value& out = program_.values()[size_t(id)];
+    const size_t row = size_t(step.plan_step);
+    uint8_t* active = masks_[size_t(out.active)];
+    clear(out.announced);
+    bool whole = first;
+    int64_t n = out.positions;
+    if (!first) {
+        bool told = false;
+        for (const Support& support : step.supports)
+            told = told || count(program_.values()[size_t(support.value)].announced) > 0;
+        clear(out.active);
+        if (!told) return;
+        n = derive(step, out, active);
+        if (n == 0) return;
+        if (double(n) >= step.whole_from * double(out.positions)) {
+            whole = true;
+            n = out.positions;
+        }
+    }
+    ledger_.whole[row] = whole;
+    if (whole) {
+        std::memset(active, 1, size_t(out.positions));
+        for (int64_t i = 0; i < n; ++i) positions_[size_t(i)] = int32_t(i);
+    }
+    count(out.active) = n;
+    const std::vector<RowOp>& ops = bind_ops(step);
+    const int64_t ld = padded(out.channels);
+    int64_t chunk = step.kind == Kind::convolve ? k_.convolve_chunk(step.convolution) : rows_per_chunk;
+    if (team_.size() > 1) {  // enough pieces for everyone, of whole tiles
+        const int64_t share = (n / (2 * team_.size()) + 95) / 96 * 96;
+        chunk = std::max<int64_t>(96, std::min(chunk, share));
+    }
+    for (Workspace& space : workspaces_) space.announced = 0;
+    team_.run((n + chunk - 1) / chunk, [&](int thread, int64_t task) {
+        Workspace& space = workspaces_[size_t(thread)];
+        const int64_t at = task * chunk, now = std::min(chunk, n - at);
+        const int32_t* list = positions_.get() + at;
+        produce(step, thread, list, now, ld);
+        if (!step.ops.empty())
+            k_.apply(ops.data(), int32_t(step.ops.size()), int32_t(out.channels), list, now, space.fresh.get(), ld);
+        space.announced += keep(out, id, list, now, space.fresh.get(), ld);
+    });
+    int64_t announced = 0;
+    for (const Workspace& space : workspaces_) announced += space.announced;
+    count(out.announced) = announced;
+}
+
+}  // namespace saccade

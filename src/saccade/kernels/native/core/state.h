@@ -1,0 +1,100 @@
+// The memory of one stream while it runs: pointers into what the caller owns, and scratch of its own.
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "program.h"
+#include "team.h"
+
+namespace saccade {
+
+struct RecordOf {
+    Record form = Record::none;
+    void* data = nullptr;
+    int64_t stride = 0;
+    Type type = Type::f32;
+    float threshold = 0;
+    const float* weights = nullptr;
+};
+
+// What a frame gives for one argument of the model.
+struct FrameInput {
+    const float* planar = nullptr;    // the argument itself, contiguous
+    const float* rows = nullptr;      // or its rows, with a mask of those that may have changed
+    const uint8_t* changed = nullptr;
+};
+
+struct Ledger {
+    std::vector<int64_t> active, announced, gate;  // per plan step: positions, positions, macs of deciding
+    std::vector<int8_t> whole;                     // computed without a list of positions
+    std::vector<double> seconds;
+    int64_t executed_macs = 0, gate_macs = 0;
+};
+
+class State {
+public:
+    State(const Program& program, int threads);
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+
+    // Runs every step. Returns -1, or the number of the argument that holds a value which is not finite: then nothing
+    // has changed. `callback(step, first)` runs a step outside and sets its masks and counts.
+    using Callback = std::function<void(int32_t step, bool first)>;
+    int32_t run(const std::vector<FrameInput>& inputs, bool first, const Callback& callback);
+    // Fills what only moves data anew, after the caller has replaced the values.
+    void rebuild();
+
+    void set_buffer(int32_t buffer, void* data) { buffers_.at(size_t(buffer)) = static_cast<char*>(data); }
+    void set_mask(int32_t mask, void* data) { masks_.at(size_t(mask)) = static_cast<uint8_t*>(data); }
+    void set_last(int32_t slot, float* data);  // a copy of the argument `slot` as it last was
+    void set_record(int32_t value, const RecordOf& record) { records_.at(size_t(value)) = record; }
+    void set_counts(int32_t value, int64_t active, int64_t announced);
+    int64_t active_count(int32_t value) const { return counts_[size_t(program_.values().at(size_t(value)).active)]; }
+    void set_profiling(bool on) { profiling_ = on; }
+    std::vector<std::string> forms() const;  // per plan step, in the ledger's words
+    const Ledger& ledger() const { return ledger_; }
+    int64_t scratch_bytes() const { return scratch_bytes_; }
+
+private:
+    Rows rows(const Value& v) const;
+    int64_t& count(int32_t mask) { return counts_[size_t(mask)]; }
+    void clear(int32_t mask);
+    void enter(const Step& step, bool first);
+    bool finite(const Step& step, const FrameInput& input);
+    int64_t changed_positions(const Step& step, const FrameInput& input, bool first);
+    void run_input(const Step& step, const FrameInput& input, bool first);
+    void run_rows(const Step& step, bool first);
+    void run_move(const Step& step, bool first);
+    void run_masks(const Step& step, bool first);
+    void rebuild_move(const Step& step);
+    int64_t derive(const Step& step, const Value& out, uint8_t* mask);
+    void produce(const Step& step, int thread, const int32_t* positions, int64_t n, int64_t ld);
+    void copy_part(const MovePart& part, const Value& out, const int32_t* positions, int64_t n);
+    int64_t keep(const Value& v, int32_t id, const int32_t* positions, int64_t n, const float* rows, int64_t ld);
+    std::vector<RowOp>& bind_ops(const Step& step);
+
+    const Program& program_;
+    const Kernels& k_;
+    std::vector<char*> buffers_;
+    std::vector<uint8_t*> masks_;
+    std::vector<int64_t> counts_;  // per mask
+    std::vector<RecordOf> records_;
+    std::vector<float*> last_;
+    std::vector<int8_t> last_valid_;
+    std::vector<RowOp> ops_;
+    Aligned<int32_t> positions_;
+    struct Workspace {
+        Aligned<float> fresh;
+        Aligned<char> scratch;
+        int64_t announced = 0;
+    };
+    std::vector<Workspace> workspaces_;  // one for each thread
+    Team team_;
+    int64_t scratch_bytes_ = 0;
+    Ledger ledger_;
+    bool profiling_ = false;
+};
+
+constexpr int64_t rows_per_chunk = 256;  // positions per call of what is no convolution
+
+}  // namespace saccade
