@@ -1,8 +1,23 @@
 """Settings of every test process."""
 
+import pytest
 import torch
 from hypothesis import settings
+
+from saccade.kernels import cpu
 
 torch.set_num_threads(1)  # two pools of threads on two cores spin each other to death
 settings.register_profile("saccade", deadline=None)  # no test asserts a time
 settings.load_profile("saccade")
+
+
+@pytest.fixture(
+    params=[
+        "reference",
+        pytest.param("native", marks=pytest.mark.skipif(not cpu.native_module(), reason="there is no native engine")),
+    ]
+)
+def executor(request: pytest.FixtureRequest) -> str:
+    """Every executor there is here, one after the other."""
+    name: str = request.param
+    return name

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from saccade.graph import Plan, make_plan
 
 
 @dataclass(frozen=True)
@@ -204,3 +207,15 @@ CASES = [
     _case("erf", torch.erf),
     _case("cast", lambda x: x.double(), ops="_to_copy"),
 ]
+
+
+@cache
+def planned(case: Case) -> tuple[nn.Module, Plan, list[Tensor]]:
+    """A case's module, its plan and inputs for it; made once, for every test to read."""
+    torch.manual_seed(len(case.name))
+    model = case.make().eval()
+    if isinstance(model, nn.BatchNorm2d):
+        model.running_mean.normal_()
+        model.running_var.uniform_(0.5, 2)
+    inputs = [torch.randn(shape) for shape in case.shapes]
+    return model, make_plan(model, tuple(inputs)), inputs

@@ -101,7 +101,20 @@ def test_json_on_stdout_is_json_and_nothing_else(model: str, video: str) -> None
 
 
 def test_run_writes_json_overlay_and_a_table(model: str, video: str, folder: Path) -> None:
-    done = saccade("run", video, "--model", model, "--json", "run.json", "--out", "seen.mp4", "--threshold", "0")
+    done = saccade(
+        "run",
+        video,
+        "--model",
+        model,
+        "--json",
+        "run.json",
+        "--out",
+        "seen.mp4",
+        "--threshold",
+        "0",
+        "--executor",
+        "reference",
+    )
     assert done.exit_code == 0, done.output
     data = json.loads((folder / "run.json").read_text())
     assert (data["frames"], data["threshold"], data["tolerance"], data["record"]) == (

@@ -112,6 +112,7 @@ def test_the_public_names_are_these() -> None:
         "SaccadeError",
         "StepCost",
         "Stream",
+        "StreamPool",
         "StreamState",
         "__version__",
         "make_plan",

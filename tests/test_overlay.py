@@ -22,6 +22,7 @@ from saccade.report.glyphs import text_points
 from saccade.report.overlay import Overlay, blend, computed_share, label_map, resample, seen_from
 from saccade.report.tables import explain_table, macs, number, run_table
 from saccade.stream import Stream
+from saccade.stream.native import native_forms
 from saccade.zoo import LoadedModel
 
 H, W = 16, 24
@@ -240,7 +241,7 @@ def test_the_table_of_a_plan_has_every_step_and_the_reason_of_a_dense_one() -> N
             return torch.sort(nn.functional.relu(x), dim=-1).values
 
     plan = make_plan(Sorted(), torch.zeros(1, 3, 4, 5), name="a [bold]name[/bold]")
-    text = text_of(explain_table(plan))
+    text = text_of(explain_table(plan, native_forms(plan)))
     assert "a [bold]name[/bold]" in text  # no markup is read from names
     dense = [step for step in plan.steps if step.form == "dense"]
     assert dense

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from operator_cases import CASES, Case
-from torch import Tensor
+from operator_cases import CASES, Case, planned
 
 import saccade
-from saccade.graph import Plan
 from saccade.kernels.table import RULES
 from saccade.masks import on_axis
 
@@ -24,20 +24,10 @@ ALIASES = {
 }  # fmt: skip
 
 
-def make(case: Case) -> tuple[torch.nn.Module, Plan, list[Tensor]]:
-    torch.manual_seed(len(case.name))
-    model = case.make().eval()
-    if isinstance(model, torch.nn.BatchNorm2d):
-        model.running_mean.normal_()
-        model.running_var.uniform_(0.5, 2)
-    inputs = [torch.randn(shape) for shape in case.shapes]
-    return model, saccade.make_plan(model, tuple(inputs)), inputs
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_values_equal_the_model_and_every_step_is_sparse(case: Case) -> None:
-    model, plan, inputs = make(case)
-    got = saccade.Stream(plan)(*inputs)
+    model, plan, inputs = planned(case)
+    got = saccade.Stream(plan, executor="reference")(*inputs)
     expected = model(*inputs)
     assert got.dtype == expected.dtype
     torch.testing.assert_close(got, expected)
@@ -51,14 +41,14 @@ def test_values_equal_the_model_and_every_step_is_sparse(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_changed_output_is_active(case: Case) -> None:
     """Changes single elements of every input: no output outside the active mask may change by any bit."""
-    _, plan, inputs = make(case)
+    _, plan, inputs = planned(case)
     generator = torch.Generator().manual_seed(1)
     for index, tensor in enumerate(inputs):
         for _ in range(6):
             changed = [each.clone() for each in inputs]
             at = tuple(int(torch.randint(size, (1,), generator=generator)) for size in tensor.shape)
             changed[index][at] += 1.5
-            stream = saccade.Stream(plan)
+            stream = saccade.Stream(plan, executor="reference")
             before = stream(*inputs)
             after = stream(*changed)
             assert torch.equal(after, stream.full_pass(*changed))
@@ -75,10 +65,10 @@ def plan_elementwise(spec: saccade.masks.ValueSpec) -> saccade.masks.ValueSpec:
 @pytest.mark.parametrize("case", [case for case in CASES if "conv" in case.name], ids=lambda case: case.name)
 def test_convolutions_compute_nothing_that_cannot_change(case: Case) -> None:
     """The active mask is exactly where the gradient of the output reaches the changed position."""
-    model, plan, inputs = make(case)
+    model, plan, inputs = planned(case)
     x = inputs[0].clone().requires_grad_()
-    out = model.double()(x.double())
-    stream = saccade.Stream(plan)
+    out = copy.deepcopy(model).double()(x.double())
+    stream = saccade.Stream(plan, executor="reference")
     stream(*inputs)
     spec_in, spec_out = plan.values[plan.inputs[0]], plan.values[plan.steps[-1].outputs[0]]
     at = tuple(size // 2 for size in x.shape)

@@ -4,7 +4,7 @@ from saccade.cost import Cost, StepCost
 from saccade.errors import SaccadeError
 from saccade.graph import Plan, make_plan
 from saccade.preprocess import Preprocess
-from saccade.stream import Gate, Stream, StreamState
+from saccade.stream import Gate, Stream, StreamPool, StreamState
 from saccade.video import Frame, read_video, write_video
 
 __version__ = "0.1.0"
@@ -18,6 +18,7 @@ __all__ = [
     "SaccadeError",
     "StepCost",
     "Stream",
+    "StreamPool",
     "StreamState",
     "__version__",
     "make_plan",

@@ -24,6 +24,8 @@ class StepCost:
         positions: positions of the step's output (all elements but the channel axis).
         active: positions computed.
         announced: positions whose change consumers are told of.
+        form: how it was computed: "skipped", "positions" (a list of them), "whole" (so many active that all were
+            computed), "moved" (data only moves), or "torch" (the engine has no form for it).
     """
 
     name: str
@@ -33,6 +35,7 @@ class StepCost:
     positions: int
     active: int
     announced: int
+    form: str = "positions"
 
 
 @dataclass(frozen=True)

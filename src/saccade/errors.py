@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class SaccadeError(Exception):
     """Base of every error Saccade raises on purpose."""
@@ -17,6 +20,21 @@ class InputError(SaccadeError):
 
 class StateError(SaccadeError):
     """A state belongs to another plan, or was made with other settings."""
+
+
+class PoolError(SaccadeError):
+    """Streams of a pool failed in one round; the others' results are here.
+
+    Attributes:
+        errors: what each stream that failed raised, by its number.
+        results: one entry per stream, None where it failed or skipped the round.
+    """
+
+    def __init__(
+        self, message: str, errors: Mapping[int, Exception] | None = None, results: Sequence[Any] = ()
+    ) -> None:
+        super().__init__(message)
+        self.errors, self.results = dict(errors or {}), list(results)
 
 
 class FileFormatError(SaccadeError):

@@ -29,7 +29,7 @@ Channels = Literal["rgb", "bgr", "grey"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 
 FORMAT, VERSION = "saccade-preprocess", 1
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class Geometry(NamedTuple):
@@ -116,7 +116,7 @@ class Preprocess:
         Raises:
             InputError: not uint8, or not of shape (H, W, 3).
         """
-        x = self._select_channels(_pixels(frame).permute(2, 0, 1)[None])
+        x = self._select_channels(_tensor(check_frame(frame)).permute(2, 0, 1)[None])
         x = self._fit(x).mul_(self.scale)  # x is ours: selecting the channels copied
         return x.sub_(_column(self.mean, x)).div_(_column(self.std, x)).contiguous()
 
@@ -226,7 +226,7 @@ class Preprocess:
         """Return float32 (1, C, H, W) in 0..255 from uint8 (1, 3, H, W)."""
         if self.channels == "grey":
             r, g, b = (x[:, i : i + 1].float() for i in range(3))
-            return r * _LUMA[0] + g * _LUMA[1] + b * _LUMA[2]
+            return r * LUMA[0] + g * LUMA[1] + b * LUMA[2]
         x = x.flip(1) if self.channels == "bgr" else x
         return x.to(torch.float32, memory_format=torch.contiguous_format)
 
@@ -247,6 +247,11 @@ class Preprocess:
         return padded
 
     def _resize(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        x = self.resample(x, size)
+        return x.clamp(0, 255) if self.interpolation == "bicubic" else x
+
+    def resample(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Return x, float32 (B, C, H, W), at `size` (height, width): each pixel a weighted sum, nothing clipped."""
         if self.interpolation == "nearest":
             return F.interpolate(x, size=size, mode="nearest-exact")
         # torch 2.13 fills a one-pixel-wide antialiased result with its first row; a one-pixel-high one is right.
@@ -255,8 +260,7 @@ class Preprocess:
             x, size = x.transpose(2, 3).contiguous(), (1, size[0])
         # When enlarging, antialias=True is plain interpolation (for bicubic with PIL's kernel, a = -0.5).
         x = F.interpolate(x, size=size, mode=self.interpolation, align_corners=False, antialias=self.antialias)
-        x = x.transpose(2, 3) if turned else x
-        return x.clamp(0, 255) if self.interpolation == "bicubic" else x
+        return x.transpose(2, 3) if turned else x
 
 
 def _column(values: tuple[float, ...], like: torch.Tensor) -> torch.Tensor:
@@ -276,8 +280,8 @@ def _size(value: Any, *, what: str) -> tuple[int, int]:
     return cast("tuple[int, int]", tuple(value))
 
 
-def _pixels(frame: Frame | npt.NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
-    """Return uint8 (H, W, 3) as a tensor; raise InputError where it is something else."""
+def check_frame(frame: Frame | npt.NDArray[np.uint8] | torch.Tensor) -> npt.NDArray[np.uint8] | torch.Tensor:
+    """Return a frame's pixels, uint8 (H, W, 3), where they lie; raise InputError where it is something else."""
     data: Any = frame.data if isinstance(frame, Frame) else frame
     if not isinstance(data, np.ndarray | torch.Tensor):
         raise InputError(
@@ -287,6 +291,10 @@ def _pixels(frame: Frame | npt.NDArray[np.uint8] | torch.Tensor) -> torch.Tensor
         raise InputError(f"a frame has shape (H, W, 3), got {tuple(data.shape)}; channels come last.")
     if data.dtype not in (np.uint8, torch.uint8):
         raise InputError(f"a frame is uint8 in 0..255, got {data.dtype}; convert it first.")
+    return data
+
+
+def _tensor(data: npt.NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
     if isinstance(data, torch.Tensor):
         return data
     plain = data.flags.writeable and all(stride > 0 for stride in data.strides)

@@ -84,7 +84,8 @@ def _pool_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * math.prod(kernel if len(kernel) == rank else kernel * rank)
 
 
-def _scales(call: Call, rank: int) -> list[float | None]:
+def scales_of(call: Call, rank: int) -> list[float | None]:
+    """Returns the scale factor an interpolation was given for each axis, None where it was given a size."""
     given: Any = call.arguments.get("scale_factors")
     if given is None:
         given = [call.arguments.get(name) for name in ("scales", "scales_d", "scales_h", "scales_w")]
@@ -96,7 +97,7 @@ def _interpolation_support(call: Call, masks: Masks, scope: Scope, out: ValueSpe
     mask = _input_mask(call, masks, scope).float()
     rank = spatial_rank(call)
     align = bool(call.arguments["align_corners"])
-    for index, scale in enumerate(_scales(call, rank)):
+    for index, scale in enumerate(scales_of(call, rank)):
         dim = mask.dim() - rank + index
         pick = resize_support(mask.shape[dim], out.shape[dim], align_corners=align, scale=scale)
         mask = (mask.movedim(dim, -1) @ pick.float().T).movedim(-1, dim)

@@ -1,7 +1,8 @@
 """A stream follows one video: the change rule, its state, its gates and the executors that run a plan."""
 
 from saccade.stream.gate import Gate
+from saccade.stream.pool import StreamPool
 from saccade.stream.state import StreamState
 from saccade.stream.stream import Stream
 
-__all__ = ["Gate", "Stream", "StreamState"]
+__all__ = ["Gate", "Stream", "StreamPool", "StreamState"]

@@ -32,6 +32,10 @@ class Record(ABC):
     def tensor(self) -> Tensor:
         """The one tensor the record consists of; what is saved, and what it costs in memory."""
 
+    @abstractmethod
+    def holding(self, tensor: Tensor) -> Record:
+        """Returns a record of this form that consists of another tensor."""
+
 
 @dataclass(frozen=True, eq=False)
 class ReferenceRecord(Record):
@@ -50,6 +54,35 @@ class ReferenceRecord(Record):
     def tensor(self) -> Tensor:
         """See `Record.tensor`."""
         return self.announced
+
+    def holding(self, tensor: Tensor) -> Record:
+        """See `Record.holding`."""
+        return ReferenceRecord(tensor)
+
+
+@dataclass(frozen=True, eq=False)
+class CoarseRecord(Record):
+    """Keeps the copy in bfloat16: half the memory, and a bound looser by the rounding of the copy, |a| / 512 at most.
+
+    At threshold 0 what was announced is what the value was, so it stays exact.
+    """
+
+    announced: Tensor
+
+    def update(self, old: Tensor, new: Tensor, active: Tensor, gate: Gate, spec: ValueSpec) -> tuple[Tensor, Record]:
+        """See `Record.update`."""
+        if gate.threshold == 0:
+            return active & bits_differ(new, old, spec), self
+        told = active & ~(gate.distance(new, self.announced.to(new.dtype), spec) <= gate.threshold)
+        return told, CoarseRecord(torch.where(told, new.to(torch.bfloat16), self.announced))
+
+    def tensor(self) -> Tensor:
+        """See `Record.tensor`."""
+        return self.announced
+
+    def holding(self, tensor: Tensor) -> Record:
+        """See `Record.holding`."""
+        return CoarseRecord(tensor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +107,29 @@ class AccumulatedRecord(Record):
         """See `Record.tensor`."""
         return self.moved
 
+    def holding(self, tensor: Tensor) -> Record:
+        """See `Record.holding`."""
+        return AccumulatedRecord(tensor)
 
-RECORDS = ("reference", "accumulated")
+
+RECORDS = ("reference", "coarse", "accumulated")
 
 
 def start_record(form: str, value: Tensor, spec: ValueSpec) -> Record:
     """Returns a record of the given form after `value` was announced everywhere."""
     if form == "reference":
         return ReferenceRecord(value)
+    if form == "coarse":
+        return CoarseRecord(value.to(torch.bfloat16) if value.is_floating_point() else value)
     dtype = torch.float64 if value.dtype == torch.float64 else torch.float32
     return AccumulatedRecord(torch.zeros(spec.mask_shape, dtype=dtype))
 
 
 def restore_record(form: str, tensor: Tensor) -> Record:
     """Returns the record whose `tensor()` was saved."""
-    return ReferenceRecord(tensor) if form == "reference" else AccumulatedRecord(tensor)
+    if form == "reference":
+        return ReferenceRecord(tensor)
+    return CoarseRecord(tensor) if form == "coarse" else AccumulatedRecord(tensor)
 
 
 def check_record(form: str) -> str:

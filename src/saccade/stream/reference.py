@@ -3,36 +3,22 @@ of what every other executor must give, not the speed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from saccade.cost import StepCost
+from saccade.cost import Cost, StepCost
 from saccade.graph.plan import Plan, Step
 from saccade.kernels.call import Ref
 from saccade.kernels.table import find_rule
 from saccade.masks import broadcast
+from saccade.stream.checks import refuse_not_finite
 from saccade.stream.gate import GateSettings
+from saccade.stream.passes import Pass
 from saccade.stream.record import start_record
 from saccade.stream.state import StreamState
-
-
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """What running a plan over one frame gave.
-
-    Attributes:
-        outputs: the model's results, flattened; not shared with the state.
-        costs: one entry per step, in the plan's order.
-        active: by step name, the mask of what was computed.
-    """
-
-    outputs: tuple[Tensor, ...]
-    costs: tuple[StepCost, ...]
-    active: Mapping[str, Tensor]
 
 
 class ReferenceExecutor:
@@ -43,11 +29,15 @@ class ReferenceExecutor:
     last announced. On the first frame everything is active.
     """
 
+    name, precision, threads, isa, profile = "reference", "float32", 1, "", False
+
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
     def run(self, state: StreamState, inputs: Sequence[Tensor], settings: GateSettings) -> Pass:
         """Returns the pass over one frame, and moves the state on by it; nothing moves where it raises."""
+        for name, tensor in zip(self.plan.inputs, inputs, strict=True):
+            refuse_not_finite(name, tensor, state.frames)
         with torch.no_grad():
             frame = _Frame(self.plan, state, settings)
             for step in self.plan.steps:
@@ -74,12 +64,12 @@ class _Frame:
         if ref.kind == "weight":
             return self.plan.weights[ref.name]
         if ref.name not in self.values:  # data that only moves is not kept, and is moved when somebody reads it
-            self.values[ref.name] = _run(self.movers[ref.name], self.lookup)
+            (self.values[ref.name],) = run_step(self.movers[ref.name], self.lookup)
         return self.values[ref.name]
 
     def step(self, step: Step, inputs: Sequence[Tensor]) -> None:
         told = any(bool(self.announced[name].any()) for name in step.inputs)
-        active = self.find_active(step, told=told)
+        active = find_active(self.plan, step, self.announced, told=told, first=self.first)
         count = [int(mask.sum()) for mask in active]
         gate_macs = 0
         if step.calls and told and not self.first:
@@ -109,26 +99,10 @@ class _Frame:
             )
         )
 
-    def find_active(self, step: Step, *, told: bool) -> list[Tensor]:
-        specs = [self.plan.values[name] for name in step.outputs]
-        if self.first or not step.calls:
-            return [spec.full_mask(True) for spec in specs]
-        if not told or step.form == "dense":
-            return [spec.full_mask(told) for spec in specs]
-        out = specs[0]
-        rule = find_rule(step.calls[0])
-        assert rule is not None
-        active = rule.support(step.calls[0], self.announced, self.plan.scope, out)
-        for call in step.calls[1:]:
-            for name in call.values():
-                active = active | broadcast(self.announced[name], self.plan.values[name], out)
-        return [active]
-
     def compute(self, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         if not step.calls:
             return [inputs[self.plan.inputs.index(step.outputs[0])]]
-        result = _run(step, self.lookup)
-        return [result] if isinstance(result, Tensor) else result
+        return run_step(step, self.lookup)
 
     def keep(self, name: str, result: Tensor, active: Tensor) -> int:
         """Stores fresh values where active, announces, and returns the macs of the comparison."""
@@ -154,14 +128,40 @@ class _Frame:
     def commit(self, outputs: tuple[Tensor, ...]) -> Pass:
         state = self.state
         state.values = {name: self.values[name] for name in self.plan.kept}
-        state.records, state.gates = self.records, self.gates
+        state.records, state.gates, state.extra = self.records, self.gates, []
         state.frames += 1
-        return Pass(outputs, tuple(self.costs), self.active)
+        costs = tuple(self.costs)
+        return Pass(outputs, Cost.total(costs, ms=0.0), lambda: costs, lambda: self.active)
 
 
-def _run(step: Step, lookup: Any) -> Any:
-    """Returns what a step's calls compute, every position of it."""
+def find_active(plan: Plan, step: Step, announced: Mapping[str, Tensor], *, told: bool, first: bool) -> list[Tensor]:
+    """Returns the active positions of each output of a step.
+
+    Args:
+        plan: the plan.
+        step: one of its steps.
+        announced: masks of the values computed before it.
+        told: whether any value it reads has an announced position.
+        first: whether this is the first frame, which computes everything.
+    """
+    specs = [plan.values[name] for name in step.outputs]
+    if first or not step.calls:
+        return [spec.full_mask(True) for spec in specs]
+    if not told or step.form == "dense":
+        return [spec.full_mask(told) for spec in specs]
+    out = specs[0]
+    rule = find_rule(step.calls[0])
+    assert rule is not None
+    active = rule.support(step.calls[0], announced, plan.scope, out)
+    for call in step.calls[1:]:
+        for name in call.values():
+            active = active | broadcast(announced[name], plan.values[name], out)
+    return [active]
+
+
+def run_step(step: Step, lookup: Callable[[Ref], Tensor]) -> Sequence[Tensor]:
+    """Returns what a step's calls compute, every position of it, one tensor per output."""
     result: Any = None
     for call in step.calls:
         result = call.run(lambda ref: result if ref.kind == "result" else lookup(ref))  # noqa: B023
-    return result
+    return [result] if isinstance(result, Tensor) else result

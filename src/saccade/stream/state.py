@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from saccade.errors import FileFormatError, StateError
@@ -22,25 +23,36 @@ class StreamState:
 
     Args:
         plan: the plan it belongs to; any number of states share one plan.
-        record: "reference" or "accumulated", how announcements are remembered.
+        record: "reference", "coarse" or "accumulated", how announcements are remembered.
+        precision: "float32" or "bfloat16", what float32 values are stored in.
+
+    Attributes:
+        values: what every kept value last was.
+        records: what was announced of them.
+        gates: their thresholds.
+        frames: frames followed.
+        extra: what else an executor holds for this stream and can make again: masks, moved data, the last input.
+        generation: counts how often the history was replaced; tells an executor that its own side is out of date.
     """
 
-    def __init__(self, plan: Plan, *, record: str = "reference") -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, *, record: str = "reference", precision: str = "float32") -> None:
+        self.plan, self.precision = plan, precision
         self.record = check_record(record)
         self.values: dict[str, Tensor] = {}
         self.records: dict[str, Record] = {}
         self.gates: dict[str, Gate] = {}
         self.frames = 0
+        self.extra: list[Tensor] = []
+        self.generation = 0
 
     def reset(self) -> None:
         """Forgets everything; the next frame is a first frame."""
-        self.values, self.records, self.gates, self.frames = {}, {}, {}, 0
+        self._replace({}, {}, {}, 0)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held: the kept outputs and the records; a tensor held twice counts once."""
-        tensors = [*self.values.values(), *(record.tensor() for record in self.records.values())]
+        """Bytes held: the kept outputs, the records, and what an executor adds; a tensor held twice counts once."""
+        tensors = [*self.values.values(), *(record.tensor() for record in self.records.values()), *self.extra]
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
         return sum(storages.values())
 
@@ -56,6 +68,7 @@ class StreamState:
             "plan": self.plan.digest,
             "model": self.plan.name,
             "record": self.record,
+            "precision": self.precision,
             "frames": str(self.frames),
             "thresholds": json.dumps({name: gate.threshold for name, gate in self.gates.items()}),
         }
@@ -66,7 +79,7 @@ class StreamState:
 
         Raises:
             FileFormatError: the file is missing, damaged or no state.
-            StateError: the state belongs to another plan, or was made with the other form of record.
+            StateError: the state belongs to another plan, or was made with another form of record or precision.
         """
         tensors, header = read_tensors(path, kind=FORMAT, version=VERSION)
         if header.get("plan") != self.plan.digest:
@@ -78,6 +91,12 @@ class StreamState:
             raise StateError(
                 f"{path} holds {header.get('record')} records, this stream keeps {self.record} ones; "
                 f"open the stream with record={header.get('record')!r}"
+            )
+        precision = header.get("precision", "float32")
+        if precision != self.precision:
+            raise StateError(
+                f"{path} holds values in {precision}, this stream keeps {self.precision}; "
+                f"open the stream with precision={precision!r}"
             )
         try:
             frames = int(header["frames"])
@@ -94,7 +113,14 @@ class StreamState:
             self._check(values, records, gates)
         except (KeyError, ValueError, TypeError) as error:
             raise FileFormatError(f"the state in {path} is damaged ({error}); start the stream anew") from error
+        self._replace(values, records, gates, frames)
+
+    def _replace(
+        self, values: dict[str, Tensor], records: dict[str, Record], gates: dict[str, Gate], frames: int
+    ) -> None:
         self.values, self.records, self.gates, self.frames = values, records, gates, frames
+        self.extra = []
+        self.generation += 1
 
     def _check(self, values: dict[str, Tensor], records: dict[str, Record], gates: dict[str, Gate]) -> None:
         if values:
@@ -105,7 +131,8 @@ class StreamState:
                 raise ValueError("records, thresholds and values do not belong together")
         for name, value in values.items():
             spec = self.plan.values[name]
-            if tuple(value.shape) != spec.shape or value.dtype != spec.torch_dtype:
+            dtype = torch.bfloat16 if (self.precision, spec.dtype) == ("bfloat16", "float32") else spec.torch_dtype
+            if tuple(value.shape) != spec.shape or value.dtype != dtype:
                 raise ValueError(f"{name} is {tuple(value.shape)} {value.dtype}, the plan has {spec}")
 
     def __repr__(self) -> str:

@@ -16,11 +16,12 @@ from saccade.cost import Cost, StepCost
 from saccade.errors import InputError, StateError
 from saccade.graph import Plan, make_plan
 from saccade.preprocess import Preprocess
+from saccade.stream.executors import Executor, choose_executor
 from saccade.stream.gate import Gate, GateSettings
-from saccade.stream.reference import Pass, ReferenceExecutor
+from saccade.stream.native import NativeExecutor
+from saccade.stream.passes import Pass
+from saccade.stream.picture_source import PictureSource
 from saccade.stream.state import StreamState
-
-EXECUTORS = {"reference": ReferenceExecutor}
 
 
 class Stream:
@@ -34,15 +35,22 @@ class Stream:
         threshold: absolute threshold of every step, or a `Gate` (or number) per value name. 0 is exact.
         tolerance: relative instead: threshold of a step = tolerance x RMS of its output on the first frame.
             Give one of the two; with neither the stream is exact.
-        executor: "reference".
-        record: how announcements are remembered, "reference" (a copy) or "accumulated" (one number per position).
+        executor: "native", the compiled engine; "reference", the definition in torch, which computes everything and
+            saves no time; by default the native one where it was built and the plan fits it.
+        precision: "float32", or "bfloat16" (native only): values and weights are stored in bfloat16.
+        threads: how many share the work of one frame (native only). For several streams, one thread each in a
+            `StreamPool` is faster.
+        profile: measure the time of every step, see `step_seconds` (native only).
+        record: how announcements are remembered: "reference" (a copy), "coarse" (a copy in bfloat16) or "accumulated"
+            (one number per position).
         preprocess: how a video frame becomes the model's input; the plan's own by default.
         state: a state of the same plan to go on from; a fresh one by default.
 
     Raises:
         ModelError, FileFormatError: as `make_plan`.
-        InputError: a threshold or tolerance below 0, or both.
-        StateError: the state belongs to another plan.
+        InputError: a threshold or tolerance below 0, or both; an unknown executor, precision or record, or an executor
+            that is not there or cannot run this plan.
+        StateError: the state belongs to another plan, or holds values in another precision.
     """
 
     def __init__(
@@ -52,14 +60,15 @@ class Stream:
         *,
         threshold: float | Mapping[str, Gate | float] | None = None,
         tolerance: float | None = None,
-        executor: str = "reference",
+        executor: str | None = None,
+        precision: str = "float32",
+        threads: int = 1,
+        profile: bool = False,
         record: str = "reference",
         preprocess: Preprocess | None = None,
         state: StreamState | None = None,
     ) -> None:
         self.settings = GateSettings(threshold, tolerance)
-        if executor not in EXECUTORS:
-            raise InputError(f"unknown executor {executor!r}; expected one of {', '.join(EXECUTORS)}")
         if example is not None and not isinstance(example, (Tensor, tuple, list)):
             preprocess = preprocess or Preprocess()
             example = preprocess(example)
@@ -71,9 +80,16 @@ class Stream:
                 f"the state belongs to another plan ({state.plan.name}, {state.frames} frames); this stream runs "
                 f"{self.plan.name}. Give it a state of its own plan, or none."
             )
-        self.state = state if state is not None else StreamState(self.plan, record=record)
-        self.executor = executor
-        self._executor = EXECUTORS[executor](self.plan)
+        self._executor: Executor = choose_executor(
+            self.plan, executor, precision=precision, threads=threads, profile=profile
+        )
+        if state is not None and state.precision != self.precision:
+            raise StateError(
+                f"the state holds values in {state.precision}, this stream keeps {self.precision}; open the stream "
+                f"with precision={state.precision!r}"
+            )
+        self.state = state if state is not None else self._fresh_state(record)
+        self._pictures = PictureSource(self.plan)
         self._in_spec = pytree.treespec_loads(self.plan.in_spec)
         self._out_spec = pytree.treespec_loads(self.plan.out_spec)
         self._last: Pass | None = None
@@ -89,21 +105,46 @@ class Stream:
                 then unchanged and the stream can go on with the next frame.
         """
         started = time.perf_counter()
-        inputs = self._inputs(args, kwargs)
-        self._last = self._executor.run(self.state, inputs, self.settings)
+        self._last = self._run(self.state, self.settings, args, kwargs, self._pictures)
         ms = (time.perf_counter() - started) * 1e3
-        self._cost = Cost.total(self._last.costs, ms=ms)
+        total = self._last.total
+        self._cost = Cost(total.dense_macs, total.executed_macs, total.gate_macs, ms)
         return pytree.tree_unflatten(list(self._last.outputs), self._out_spec)
 
     def full_pass(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the same executor gives for this frame alone, every position computed; no state changes."""
-        state = StreamState(self.plan)
-        done = self._executor.run(state, self._inputs(args, kwargs), GateSettings())
+        state = self._fresh_state("accumulated")
+        done = self._run(state, GateSettings(), args, kwargs, PictureSource(self.plan))
         return pytree.tree_unflatten(list(done.outputs), self._out_spec)
 
     def reset(self) -> None:
         """Forgets the video so far; the next frame is computed whole."""
         self.state.reset()
+
+    @property
+    def executor(self) -> str:
+        """Which executor runs the plan, "native" or "reference"."""
+        return self._executor.name
+
+    @property
+    def precision(self) -> str:
+        """What values are stored in, "float32" or "bfloat16"."""
+        return self._executor.precision
+
+    @property
+    def threads(self) -> int:
+        """Threads that share the work of a frame."""
+        return self._executor.threads
+
+    @property
+    def isa(self) -> str:
+        """The native engine's instruction set; "" on the reference executor."""
+        return self._executor.isa
+
+    @property
+    def profile(self) -> bool:
+        """Whether the time of every step is measured."""
+        return self._executor.profile
 
     @property
     def frames(self) -> int:
@@ -118,12 +159,20 @@ class Stream:
     @property
     def step_costs(self) -> tuple[StepCost, ...]:
         """What the last frame cost, step by step; empty before the first."""
-        return self._last.costs if self._last else ()
+        return self._last.costs() if self._last else ()
+
+    @property
+    def step_seconds(self) -> tuple[float, ...]:
+        """Time of every step of the last frame, in the plan's order; empty before the first, or without `profile`."""
+        return self._last.seconds() if self._last else ()
 
     @property
     def active(self) -> Mapping[str, Tensor]:
         """By step name, the mask of positions computed in the last frame; empty before the first."""
-        return self._last.active if self._last else {}
+        return self._last.active() if self._last else {}
+
+    def _fresh_state(self, record: str) -> StreamState:
+        return StreamState(self.plan, record=record, precision=self.precision)
 
     def _check_names(self, threshold: Any) -> None:
         if isinstance(threshold, Mapping):
@@ -134,14 +183,22 @@ class Stream:
                     "have; the names are those of its values, as `print(plan)` lists them"
                 )
 
-    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    def _run(self, state: StreamState, settings: GateSettings, args: Any, kwargs: Any, pictures: PictureSource) -> Pass:
+        """Returns the pass over what the caller gave: a video frame, or the model's own arguments."""
         if len(args) == 1 and not kwargs and not isinstance(args[0], (Tensor, tuple, list, dict)):
             if self.preprocess is None:
                 raise InputError(
                     f"got a video frame ({type(args[0]).__name__}) but this stream does not know how it becomes the "
                     "model's input; pass preprocess=Preprocess(...), or a tensor"
                 )
+            if isinstance(self._executor, NativeExecutor) and pictures.fits(self.preprocess, args[0]):
+                with pictures.next(self.preprocess, args[0], state) as picture:
+                    return self._executor.run(state, [], settings, picture)
             args = (self.preprocess(args[0]),)
+        pictures.forget()
+        return self._executor.run(state, self._inputs(args, kwargs), settings)
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
         order = self._in_spec.child(1).context  # the model's keyword arguments
         if set(order) == set(kwargs):
             kwargs = {name: kwargs[name] for name in order}
@@ -171,11 +228,10 @@ class Stream:
                 f"{where} has type {tensor.dtype}, expected {spec.torch_dtype}; convert it, for pixels with the "
                 "same scale as the example"
             )
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor)).sum())
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
             raise InputError(
-                f"{where} holds {bad} NaN or infinite values, expected finite ones; the frame was not used and the "
-                "stream is where it was. Check the preprocessing (a division by 0?)"
+                f"{where} is on {tensor.device} in layout {tensor.layout}, expected a dense tensor in the CPU's "
+                "memory; convert it with .cpu() or .to_dense()"
             )
         return tensor.detach()
 

@@ -1,0 +1,64 @@
+"""Which executor runs a plan: the native engine where it is there and the plan fits it, else the reference."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from saccade.errors import InputError
+from saccade.graph.plan import Plan
+from saccade.kernels.cpu import native_module, warn_once, why_missing
+from saccade.stream.gate import GateSettings
+from saccade.stream.native import NativeExecutor, why_unfit
+from saccade.stream.passes import Pass
+from saccade.stream.reference import ReferenceExecutor
+from saccade.stream.state import StreamState
+
+EXECUTORS = ("native", "reference")
+
+
+class Executor(Protocol):
+    """What runs a plan over frames."""
+
+    name: str
+    precision: str
+    threads: int
+    isa: str
+    profile: bool
+
+    def run(self, state: StreamState, inputs: Sequence[Tensor], settings: GateSettings) -> Pass:
+        """Returns the pass over one frame, and moves the state on by it."""
+
+
+def choose_executor(
+    plan: Plan, name: str | None, *, precision: str = "float32", threads: int = 1, profile: bool = False
+) -> Executor:
+    """Returns the executor of that name; without one, the best that can run the plan, with a warning if that is slow.
+
+    Raises:
+        InputError: no executor of that name, or it cannot run this plan at this precision.
+    """
+    if name is not None and name not in EXECUTORS:
+        raise InputError(f"unknown executor {name!r}; expected one of {', '.join(EXECUTORS)}")
+    missing = "" if native_module() else f"there is no native engine here ({why_missing()})"
+    problem = missing or why_unfit(plan)
+    if name == "native" and problem:
+        raise InputError(f"the native executor cannot run {plan.name}: {problem}; leave executor away, or use another")
+    if name == "reference" or problem:
+        if precision != "float32":
+            raise InputError(f"precision={precision!r} needs the native executor" + (f": {problem}" if problem else ""))
+        if threads != 1 or profile:
+            raise InputError("threads and profile are the native executor's" + (f": {problem}" if problem else ""))
+        if name is None and missing:
+            warn_once()
+        elif name is None:
+            warnings.warn(
+                f"{plan.name} runs on the reference executor, which saves no time: {problem}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return ReferenceExecutor(plan)
+    return NativeExecutor(plan, precision=precision, threads=threads, profile=profile)
