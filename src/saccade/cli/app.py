@@ -34,8 +34,17 @@ Tolerance = Annotated[
 ]
 Record = Annotated[
     str,
-    typer.Option(help="How announced values are kept: reference (a copy) or accumulated (a number per position)."),
+    typer.Option(
+        help="How announced values are kept: reference (a copy), coarse (in bfloat16) or accumulated (one number per "
+        "position)."
+    ),
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option(help="native (the compiled engine) or reference (the definition in torch); by default the best."),
+]
+Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (native only).")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that share the work of a frame (native only).")]
 
 
 def _version(asked: bool) -> None:
@@ -61,12 +70,17 @@ def demo(
     threshold: Threshold = None,
     tolerance: Tolerance = None,
     record: Record = "reference",
+    executor: Executor = None,
+    precision: Precision = "float32",
+    threads: Threads = 1,
 ) -> None:
     """Run the shipped detector over a rendered street, dense and as a stream, and compare."""
     with ended_well():
         from saccade.cli.demo import run_demo_command
+        from saccade.cli.options import StreamOptions
 
-        run_demo_command(out=out, frames=frames, json=json, threshold=threshold, tolerance=tolerance, record=record)
+        options = StreamOptions(threshold, tolerance, record, executor, precision, threads)
+        run_demo_command(out=out, frames=frames, json=json, options=options)
 
 
 @app.command()
@@ -81,6 +95,9 @@ def run(
         typer.Option(metavar="FILE.json", help="How a frame becomes the input, instead of the model's own."),
     ] = None,
     record: Record = "reference",
+    executor: Executor = None,
+    precision: Precision = "float32",
+    threads: Threads = 1,
     out: Annotated[
         Path | None,
         typer.Option(metavar="VIDEO", help="Write a video that shows what was found and computed."),
@@ -90,6 +107,9 @@ def run(
         bool,
         typer.Option("--verify", help="Compare every frame with the dense network (takes three times as long)."),
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Measure where the time goes, by kind of step (native only).")
+    ] = False,
 ) -> None:
     """Run a model over a video as a stream, and say what it cost.
 
@@ -97,16 +117,15 @@ def run(
     report is of the frames run until that.
     """
     with ended_well():
+        from saccade.cli.options import StreamOptions
         from saccade.cli.run import run_command
 
         run_command(
             video,
             model=model,
-            threshold=threshold,
-            tolerance=tolerance,
+            options=StreamOptions(threshold, tolerance, record, executor, precision, threads, profile),
             frames=frames,
             preprocess=preprocess,
-            record=record,
             out=out,
             json=json,
             verify=verify,

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from saccade.cli.console import OverlayFile, check_targets, end, progress, settle_gate, write_results
+from saccade.cli.console import OverlayFile, check_targets, end, progress, write_results
+from saccade.cli.options import StreamOptions
 from saccade.evaluate.demo import DemoReport, render_demo, run_demo
 from saccade.graph import make_plan
 from saccade.report.overlay import Overlay
 from saccade.report.tables import REFERENCE_NOTE, demo_table
-from saccade.stream import Stream
 from saccade.zoo import load_model
 
 DEMO_TOLERANCE = 0.05  # of this detector and clip: boxes still agree, at a third of the macs
@@ -22,20 +22,17 @@ def run_demo_command(
     out: Path,
     frames: int,
     json: str | None,
-    threshold: float | None,
-    tolerance: float | None,
-    record: str,
+    options: StreamOptions,
 ) -> None:
     """Renders the clip, runs the detector over it, writes the overlay video and prints the comparison.
 
     Raises:
         SaccadeError: the overlay or the JSON cannot be written, or the settings make no sense.
     """
-    threshold, tolerance = settle_gate(threshold, tolerance, default=DEMO_TOLERANCE)
     check_targets(source="", json_target=json, out=out)
     loaded = load_model("street-detector")
     plan = make_plan(loaded.model, loaded.example, preprocess=loaded.preprocess, name=loaded.name)
-    stream = Stream(plan, threshold=threshold, tolerance=tolerance, record=record)
+    stream = options.open(plan, default_tolerance=DEMO_TOLERANCE)
     with progress(f"rendering {frames} frames", None):
         video = render_demo(frames)
     overlay = Overlay(loaded)

@@ -7,6 +7,7 @@ from typing import Any
 from saccade.cli.console import check_targets, progress, say, write_results
 from saccade.graph import Plan, make_plan
 from saccade.report.tables import explain_table
+from saccade.stream.native import NativeForms, native_forms
 from saccade.zoo import load_model
 
 
@@ -22,13 +23,15 @@ def explain_command(model: str, *, json: str | None) -> None:
         plan = make_plan(loaded.model, loaded.example, preprocess=loaded.preprocess, name=loaded.name)
     if loaded.weights.startswith("random"):
         say(f"note: {loaded.name} has random weights; its macs are right, its results mean nothing")
-    write_results(explanation(plan, name=model), target=json, tables=lambda: [explain_table(plan)])
+    engine = native_forms(plan)
+    write_results(explanation(plan, engine, name=model), target=json, tables=lambda: [explain_table(plan, engine)])
 
 
-def explanation(plan: Plan, *, name: str) -> dict[str, Any]:
+def explanation(plan: Plan, engine: NativeForms, *, name: str) -> dict[str, Any]:
     """Returns a plan as JSON data: one entry per step, and the totals."""
     return {
         "model": name,
+        "native": {"reason": engine.reason, "isa": engine.isa, "whole_from": engine.whole_from},
         "dense_macs": plan.dense_macs,
         "sparse_macs_share": plan.sparse_macs_share,
         "steps": [
@@ -38,6 +41,7 @@ def explanation(plan: Plan, *, name: str) -> dict[str, Any]:
                 "form": step.form,
                 "macs": step.macs,
                 "reason": step.reason,
+                "native": engine.of(step.name),
                 "source": step.source,
                 "inputs": list(step.inputs),
                 "outputs": {name: list(plan.values[name].shape) for name in step.outputs},

@@ -7,14 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from saccade.cli.console import OverlayFile, check_targets, end, progress, say, settle_gate, write_results
+from saccade.cli.console import OverlayFile, check_targets, end, progress, say, write_results
+from saccade.cli.options import StreamOptions
 from saccade.errors import InputError
 from saccade.evaluate.video_run import RunReport, follow
 from saccade.graph import make_plan
 from saccade.preprocess import Preprocess
 from saccade.report.overlay import Overlay
-from saccade.report.tables import REFERENCE_NOTE, run_table
-from saccade.stream import Stream
+from saccade.report.tables import REFERENCE_NOTE, profile_table, run_table
 from saccade.video import read_video
 from saccade.zoo import load_model
 
@@ -23,11 +23,9 @@ def run_command(
     video: str,
     *,
     model: str,
-    threshold: float | None,
-    tolerance: float | None,
+    options: StreamOptions,
     frames: int | None,
     preprocess: Path | None,
-    record: str,
     out: Path | None,
     json: str | None,
     verify: bool,
@@ -37,7 +35,6 @@ def run_command(
     Raises:
         SaccadeError: the model, video or preprocess cannot be used, or a result cannot be written.
     """
-    threshold, tolerance = settle_gate(threshold, tolerance)
     check_targets(source=video, json_target=json, out=out)
     source = int(video) if video.isdecimal() and not Path(video).exists() else video
     with ExitStack() as stack:
@@ -55,7 +52,7 @@ def run_command(
             )
         with progress(f"planning {model}", None):
             plan = make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
-        stream = Stream(plan, threshold=threshold, tolerance=tolerance, record=record)
+        stream = options.open(plan)
         overlay = Overlay(loaded)
         file = stack.enter_context(OverlayFile(out, fps=reader.fps))
         total = reader.frame_count_estimate
@@ -84,6 +81,8 @@ def _tables(report: RunReport, out: Path | None) -> list[Any]:
     shown: list[Any] = [run_table(report)]
     if report.executor == "reference":
         shown.append(REFERENCE_NOTE)
+    if report.profile:
+        shown.append(profile_table(report))
     if out is not None and report.frames:
         shown.append(f"overlay video: {out}")
     return shown

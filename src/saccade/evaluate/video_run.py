@@ -16,6 +16,7 @@ import torch
 from saccade import __version__
 from saccade.errors import DamagedVideoError, InputError, VideoError
 from saccade.evaluate.agreement import Agreement, Comparison, Timing
+from saccade.evaluate.profile import KindProfile, Profiler
 
 if TYPE_CHECKING:
     from saccade.stream import Stream
@@ -46,7 +47,11 @@ class RunReport:
         interrupted: whether the run was stopped from the keyboard before the end.
         damage: what stopped the decoding before the end of the video, in words; None when nothing did.
         verify: how near the results stayed to the dense ones; None when that was not asked for.
-        saccade_version, torch_version, threads, machine: where it ran.
+        profile: where the time went, by kind of step, the dearest first; None when that was not asked for.
+        precision: what values are stored in, "float32" or "bfloat16".
+        stream_threads: threads that shared the work of a frame.
+        isa: the native engine's instruction set; "" on the reference executor.
+        saccade_version, torch_version, threads, machine: where it ran; `threads` are torch's.
         format: version of this record.
     """
 
@@ -68,6 +73,10 @@ class RunReport:
     interrupted: bool = False
     damage: str | None = None
     verify: Agreement | None = None
+    profile: list[KindProfile] | None = None
+    precision: str = "float32"
+    stream_threads: int = 1
+    isa: str = ""
     saccade_version: str = __version__
     torch_version: str = torch.__version__
     threads: int = field(default_factory=torch.get_num_threads)
@@ -115,6 +124,7 @@ def follow(
     if verify and reference is None:
         raise InputError("verify compares with the original torch program, and no reference was given")
     comparison = Comparison(stream, reference) if verify and reference is not None else None
+    profiler = Profiler(stream.plan) if stream.profile else None
     rows: list[tuple[int, int, int, float]] = []  # dense, executed and gate macs, milliseconds
     interrupted, damage = False, None
     try:
@@ -134,6 +144,8 @@ def follow(
             outputs = stream(*inputs)
             elapsed = 1000 * (time.perf_counter() - began)
             cost = stream.cost
+            if profiler is not None and rows:  # the first frame is computed whole, and would stand for the others
+                profiler.add(stream)
             if comparison is not None:
                 comparison.add(inputs, outputs)
             rows.append((cost.dense_macs, cost.executed_macs, cost.gate_macs, elapsed))
@@ -161,6 +173,10 @@ def follow(
         interrupted=interrupted,
         damage=damage,
         verify=None if comparison is None else comparison.result(),
+        profile=None if profiler is None else profiler.result(),
+        precision=stream.precision,
+        stream_threads=stream.threads,
+        isa=stream.isa,
     )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from saccade.evaluate.demo import DemoReport
     from saccade.evaluate.video_run import RunReport
     from saccade.graph import Plan
+    from saccade.stream.native import NativeForms
 
 REFERENCE_NOTE = (
     "The reference executor computes every frame densely and selects what the rule would compute: its macs are "
@@ -19,23 +20,27 @@ REFERENCE_NOTE = (
 )
 
 
-def explain_table(plan: Plan) -> Table:
-    """Returns every step of a plan with its macs, its form and, where that is dense, the reason."""
+def explain_table(plan: Plan, engine: NativeForms) -> Table:
+    """Returns every step of a plan with its macs, its form, and how the native engine runs it, with reasons."""
     table = _table(f"{plan.name}: {len(plan.steps)} steps, {macs(plan.dense_macs)} macs")
     for column in ("step", "op", "output"):
         table.add_column(column, overflow="fold")
     table.add_column("macs", justify="right")
     table.add_column("share", justify="right")
     table.add_column("form", overflow="fold")
+    table.add_column("native engine", overflow="fold")
     for step in plan.steps:
         shape = " ".join("x".join(map(str, plan.values[name].shape)) or "scalar" for name in step.outputs)
         share = f"{step.macs / plan.dense_macs:.1%}" if plan.dense_macs else "-"
         form = Text("sparse") if step.form == "sparse" else Text(f"{step.form}: {step.reason}", style="yellow")
-        table.add_row(Text(step.name), Text(step.op), shape, macs(step.macs), share, form)
+        native = engine.of(step.name)
+        runs = Text(native, style="" if native in ("positions", "moved") else "yellow")
+        table.add_row(Text(step.name), Text(step.op), shape, macs(step.macs), share, form, runs)
     dense = sum(step.form != "sparse" for step in plan.steps)
     table.caption = f"{plan.sparse_macs_share:.2%} of the macs are in sparse steps" + (
         f"; {dense} of {len(plan.steps)} steps are dense" if dense else ""
     )
+    table.caption += f"\nnative engine: {engine.summary()}"
     return table
 
 
@@ -67,8 +72,31 @@ def run_table(report: RunReport) -> Table:
             if course is not None and course.mean is not None:
                 last = number(course.last_tenth, form)
                 table.add_row(name, f"{number(course.mean, form)} (last tenth of the frames: {last})")
-    where = f"{report.threads} threads, torch {report.torch_version}, {report.machine}"
-    table.caption = f"{report.executor} executor, {where}"
+    where = f"torch {report.torch_version} with {report.threads} threads, {report.machine}"
+    table.caption = f"{_engine(report)}, {where}"
+    return table
+
+
+def profile_table(report: RunReport) -> Table:
+    """Returns where the time of a run went, by kind of step."""
+    table = _table("time per frame, by kind of step")
+    table.add_column("kind", overflow="fold")
+    for column in ("steps", "ms", "share", "macs", "G macs/s", "ns per output"):
+        table.add_column(column, justify="right")
+    rows = report.profile or []
+    total = sum(row.ms for row in rows) or 1.0
+    for row in rows:
+        speed = row.macs / row.ms / 1e6 if row.ms and row.macs else None
+        each = 1e6 * row.ms / row.outputs if row.outputs else None
+        table.add_row(
+            Text(row.kind),
+            f"{row.steps}",
+            f"{row.ms:.3f}",
+            f"{row.ms / total:.1%}",
+            macs(row.macs),
+            number(speed, ".1f"),
+            number(each, ".2f"),
+        )
     return table
 
 
@@ -89,7 +117,7 @@ def demo_table(report: DemoReport) -> Table:
     table.add_row("F1 of repeating every second result", "", number(report.f1_repeat, ".4f"))
     table.add_row("pixels changed from frame to frame", number(report.pixels_changed, ".2%"), "")
     table.add_row("state kept between frames", "0", f"{run.state_bytes / 2**20:.1f} MiB")
-    table.caption = f"{_gate(run)}, {run.executor} executor, {run.threads} threads, {run.machine}"
+    table.caption = f"{_gate(run)}, {_engine(run)}, dense: torch with {run.threads} threads, {run.machine}"
     return table
 
 
@@ -112,6 +140,13 @@ def _gate(report: RunReport) -> str:
     if report.tolerance is not None:
         return f"tolerance {report.tolerance:g}, {report.record} record"
     return f"exact, {report.record} record"
+
+
+def _engine(report: RunReport) -> str:
+    if report.executor != "native":
+        return f"{report.executor} executor"
+    plural = "" if report.stream_threads == 1 else "s"
+    return f"native executor ({report.isa}, {report.precision}, {report.stream_threads} thread{plural})"
 
 
 def _timing(median: float | None, p90: float | None) -> str:
