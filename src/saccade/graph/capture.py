@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from saccade.errors import ModelError
 from saccade.graph.aliasing import can_be_read
@@ -56,6 +57,8 @@ def capture(
 
 def _export(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
     modes = {module: module.training for module in model.modules()}
+    # Of a tensor given twice torch would make one argument, and read it in place of the other.
+    args, kwargs = pytree.tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), (args, kwargs))
     try:
         model.eval()
         with quiet(), torch.no_grad():

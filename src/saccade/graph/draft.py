@@ -73,6 +73,9 @@ class Draft:
                 kept.append(step)
                 alive.update(step.values())
         self.steps = kept[::-1]
+        made = self.makers()  # a name given later may be that of a value that is gone
+        self.shapes = {name: shape for name, shape in self.shapes.items() if name in made}
+        self.dtypes = {name: dtype for name, dtype in self.dtypes.items() if name in made}
         read = {ref.name for step in self.steps for call in step.calls for ref in call.refs() if ref.kind == "weight"}
         read.update(ref.name for ref in self.outputs if ref.kind == "weight")
         self.weights = {name: tensor for name, tensor in self.weights.items() if name in read}
