@@ -35,9 +35,11 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def listed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No step computes more than the positions that are active by the rule."""
     monkeypatch.setattr(compiling, "WHOLE_FROM", 2.0)
+    compiling._programs.clear()
+    yield
     compiling._programs.clear()
 
 
