@@ -99,6 +99,9 @@ def _load() -> tuple[ModuleType | None, str, str]:
 
 
 def _from_file(path: str) -> ModuleType:
+    loaded = sys.modules.get(NAME)
+    if loaded is not None and loaded.__file__ and Path(loaded.__file__).samefile(path):
+        return loaded  # an extension module is set up once per process
     spec = importlib.util.spec_from_file_location(NAME, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not an extension module of this Python")

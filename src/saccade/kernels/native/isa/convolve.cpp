@@ -1,8 +1,10 @@
 // Convolution at chosen positions: the register tile over packed weights, reading the input rows where they lie.
 #include "amx.h"
+#include "by_channels.h"
 #include "depthwise.h"
 #include "routines.h"
 #include "sources.h"
+#include "stretches.h"
 
 namespace saccade {
 namespace SACCADE_ISA_NAMESPACE {
@@ -86,7 +88,11 @@ void convolve_phase(const Convolution& c, const Packing& packing, const void* pa
             }
             continue;
         }
-        // A group's last block may be wider than what is wanted of the group: it is summed apart and copied.
+        // A group's last block may reach beyond it: into groups computed later, or else it is summed apart and copied.
+        if (channel + round_up(wanted, wanted > lanes ? block : lanes) <= padded(prefix)) {
+            sum_folds(packing, sources, rows, tiles, weights, bias, wanted, to, ld);
+            continue;
+        }
         for (int64_t b = 0; b < blocks; ++b) {
             alignas(64) float apart[max_tiles * tile_rows * block];
             const int64_t width = wanted - b * block < block ? wanted - b * block : block;
@@ -94,6 +100,20 @@ void convolve_phase(const Convolution& c, const Packing& packing, const void* pa
                       block);
             for (int64_t p = 0; p < count; ++p)
                 memcpy(to + p * ld + b * block, apart + p * block, size_t(width) * sizeof(float));
+        }
+    }
+}
+
+// The phase of each position. Along a row phases follow one another.
+void find_phases(const Convolution& c, const int32_t* positions, int64_t count, int32_t* phases) {
+    const int32_t stride = c.window.stride[2];
+    for (Stretches s(c.window.out, positions, count); s.next();) {
+        const int32_t first = phase_at(c, positions[s->start]);
+        int32_t x = first % stride;
+        const int32_t row = first - x;
+        for (int64_t i = 0; i < s->count; ++i) {
+            phases[s->start + i] = row + x;
+            if (++x == stride) x = 0;
         }
     }
 }
@@ -106,7 +126,7 @@ int64_t sorted_bytes(const Convolution& c) {
 void convolve_sorted(const Convolution& c, Rows in, const int32_t* positions, int64_t count, int32_t prefix, float* out,
                      int64_t ld, void* scratch) {
     int32_t phases[max_tiles * matrix_rows], chosen[max_tiles * matrix_rows], index[max_tiles * matrix_rows];
-    for (int64_t i = 0; i < count; ++i) phases[i] = phase_at(c, positions[i]);
+    find_phases(c, positions, count, phases);
     float* rows = static_cast<float*>(scratch);
     char* beyond = static_cast<char*>(scratch) + sorted_bytes(c);
     const int64_t width = padded(c.out_channels);
@@ -120,7 +140,11 @@ void convolve_sorted(const Convolution& c, Rows in, const int32_t* positions, in
                 index[n++] = int32_t(i);
             }
         if (n > 0) convolve_phase(c, packing, packed, in, chosen, n, prefix, rows, width, beyond);
-        for (int64_t i = 0; i < n; ++i) memcpy(out + index[i] * ld, rows + i * width, size_t(prefix) * sizeof(float));
+        for (int64_t i = 0; i < n; ++i) {
+            const float* row = rows + i * width;
+            float* to = out + index[i] * ld;
+            for (int64_t o = 0; o < prefix; o += lanes) store(to + o, load(row + o));
+        }
         packed += packing.bytes();
     }
 }
@@ -129,6 +153,7 @@ void convolve_sorted(const Convolution& c, Rows in, const int32_t* positions, in
 
 int64_t packed_bytes(const Convolution& c) {
     if (is_depthwise(c)) return depthwise_packed_bytes(c);
+    if (Grouping(c).by_channels) return by_channels_packed_bytes(c);
     int64_t bytes = 0;
     for (int32_t phase = 0; phase < phases_of(c); ++phase) bytes += Packing(c, phase).bytes();
     return bytes;
@@ -136,6 +161,7 @@ int64_t packed_bytes(const Convolution& c) {
 
 void pack(const Convolution& c, const float* weight, const float* bias, void* into) {
     if (is_depthwise(c)) return depthwise_pack(c, weight, bias, into);
+    if (Grouping(c).by_channels) return by_channels_pack(c, weight, bias, into);
     char* at = static_cast<char*>(into);
     for (int32_t phase = 0; phase < phases_of(c); ++phase) {
         const Packing packing(c, phase);
@@ -145,11 +171,13 @@ void pack(const Convolution& c, const float* weight, const float* bias, void* in
 }
 
 int64_t convolve_chunk(const Convolution& c) {
-    return is_depthwise(c) ? 512 : Sources::tiles_at_once(c) * rows_per_tile(Packing(c));
+    if (is_depthwise(c)) return 512;
+    return Grouping(c).by_channels ? by_channels_chunk : Sources::tiles_at_once(c) * rows_per_tile(Packing(c));
 }
 
 int64_t convolve_scratch_bytes(const Convolution& c) {
     if (is_depthwise(c)) return 0;
+    if (Grouping(c).by_channels) return by_channels_scratch_bytes(c);
     int64_t most = 0;
     for (int32_t phase = 0; phase < phases_of(c); ++phase) {
         const Packing packing(c, phase);
@@ -165,11 +193,13 @@ int64_t convolve_scratch_bytes(const Convolution& c) {
 void convolve(const Convolution& c, Rows in, const int32_t* positions, int64_t count, int32_t prefix, float* out,
               int64_t ld, void* scratch) {
     if (is_depthwise(c)) return depthwise_convolve(c, in, positions, count, prefix, out, ld);
-    const bool sorted = phases_of(c) > 1;
+    const bool sorted = phases_of(c) > 1, by_channels = Grouping(c).by_channels;
     const int64_t chunk = convolve_chunk(c);
     for (int64_t at = 0; at < count; at += chunk, positions += chunk, out += chunk * ld) {
         const int64_t n = count - at < chunk ? count - at : chunk;
-        if (sorted)
+        if (by_channels)
+            by_channels_convolve(c, in, positions, n, prefix, out, ld, scratch);
+        else if (sorted)
             convolve_sorted(c, in, positions, n, prefix, out, ld, scratch);
         else
             convolve_phase(c, Packing(c), c.packed, in, positions, n, prefix, out, ld, scratch);

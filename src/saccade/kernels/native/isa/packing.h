@@ -10,6 +10,7 @@
 #pragma once
 #include "../kernels.h"
 #include "../simd.h"
+#include "grouping.h"
 #include "tile.h"
 
 namespace saccade {
@@ -76,7 +77,7 @@ struct Packing {
     int64_t runs, run_units, runs_per_fold;
     int64_t blocks, block_stride, group_stride;
 
-    explicit Packing(const Convolution& conv, int32_t phase = 0) : c(conv) {
+    explicit Packing(const Convolution& conv, int32_t phase = 0) : c(conv), joined(Grouping(conv).joined) {
         for (int axis = 2; axis >= 0; --axis) {
             const int32_t stride = c.transposed ? c.window.stride[axis] : 1;
             along[axis] = AxisTaps(c, axis, phase % stride);
@@ -84,14 +85,16 @@ struct Packing {
         }
         unit = unit_of(c);
         widens = c.type == Type::bf16 && unit == Type::f32;
-        groups = c.groups;
+        groups = c.groups / joined;
         taps = int64_t(along[0].count) * along[1].count * along[2].count;
         in_per_group = c.in_channels / groups;
         out_per_group = c.out_channels / groups;
         values = taps * in_per_group;
         const int64_t per_unit = unit == Type::bf16 ? 2 : 1;
         units = (values + per_unit - 1) / per_unit;
-        copied = widens || in_per_group % per_unit != 0 || in_per_group < 8 * per_unit;
+        // A row of the window is one long run where nothing lies between its taps; few channels each gain by it.
+        const bool one_run = groups == 1 && along[2].step == 1 && along[2].count > 1;
+        copied = widens || in_per_group % per_unit != 0 || in_per_group < (one_run ? 8 : 4) * per_unit;
         tiles = false;
 #if defined(__AMX_BF16__)
         tiles = unit == Type::bf16 && groups == 1;
@@ -137,8 +140,12 @@ struct Packing {
                 for (int32_t d = 0; d < along[0].count; ++d)
                     for (int32_t h = 0; h < along[1].count; ++h)
                         for (int32_t x = 0; x < along[2].count; ++x)
-                            for (int64_t i = 0; i < in_per_group; ++i, ++k)
-                                put(column, k, weight[place(g, o, i, d, h, x)]);
+                            for (int64_t i = 0; i < in_per_group; ++i, ++k) {
+                                const int64_t outputs = out_per_group / joined, inputs = in_per_group / joined;
+                                if (o / outputs == i / inputs)  // others of joined groups stay 0
+                                    put(column, k,
+                                        weight[place(g * joined + o / outputs, o % outputs, i % inputs, d, h, x)]);
+                            }
             }
         }
     }
@@ -147,8 +154,8 @@ private:
     // Where torch's layout holds the weight from input i to output o of group g at a tap of the phase.
     int64_t place(int64_t g, int64_t o, int64_t i, int32_t d, int32_t h, int32_t x) const {
         const int32_t* kernel = c.window.kernel;
-        const int64_t pair = c.transposed ? (g * in_per_group + i) * out_per_group + o
-                                          : (g * out_per_group + o) * in_per_group + i;
+        const int64_t inputs = in_per_group / joined, outputs = out_per_group / joined;
+        const int64_t pair = c.transposed ? (g * inputs + i) * outputs + o : (g * outputs + o) * inputs + i;
         const int64_t row = (pair * kernel[0] + along[0].first + d * along[0].every) * kernel[1] + along[1].first +
                             h * along[1].every;
         return row * kernel[2] + along[2].first + x * along[2].every;
@@ -162,6 +169,7 @@ private:
     }
 
     const Convolution& c;
+    int32_t joined;  // groups of the convolution in one of these
 };
 
 }  // namespace SACCADE_ISA_NAMESPACE

@@ -172,11 +172,11 @@ private:
 
     void copy_inputs(const Place& p, const char* data, char* to) const {
         char* const begin = to;
-        const bool joined = !pk.widens && in.stride == pk.in_per_group && pk.along[2].step == 1;
-        if (joined && p.rows_inside && p.columns_inside) {
+        const bool joined = in.stride == pk.in_per_group && pk.along[2].step == 1;
+        if (!pk.widens && p.rows_inside && p.columns_inside) {
             const char* first = first_tap(p, data);
-            const int64_t bytes = pk.along[2].count * value_bytes;
-            for (int64_t tap = 0; tap < pk.taps; tap += pk.along[2].count, to += bytes)
+            const int64_t together = joined ? pk.along[2].count : 1, bytes = together * value_bytes;
+            for (int64_t tap = 0; tap < pk.taps; tap += together, to += bytes)
                 copy_bytes_of(to, first + offsets[tap], bytes);
         } else {
             each_tap(p, data, [&](const char* row) {
