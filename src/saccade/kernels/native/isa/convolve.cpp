@@ -44,7 +44,8 @@ void sum_folds(const Packing& packing, const Sources& sources, const int* rows, 
     do {  // without any runs the bias is all
         const int64_t left = packing.runs - first;
         Tile t;
-        t.runs = left < packing.runs_per_fold ? left : packing.runs_per_fold;
+        t.runs = left < packing.runs_at_once ? left : packing.runs_at_once;
+        t.runs_per_fold = packing.runs_per_fold;
         t.bytes = packing.run_units * 4;
         t.weights = weights + first * packing.run_units * block;
         t.block_stride = packing.block_stride;
@@ -56,7 +57,7 @@ void sum_folds(const Packing& packing, const Sources& sources, const int* rows, 
             run(packing.unit, rows[i], t, channels);
             t.out += rows[i] * ld;
         }
-        first += packing.runs_per_fold;
+        first += packing.runs_at_once;
     } while (first < packing.runs);
 }
 

@@ -17,6 +17,7 @@ namespace saccade {
 namespace SACCADE_ISA_NAMESPACE {
 
 constexpr int64_t fold_units = 192;
+constexpr int64_t units_at_once = 18432 / block;  // so many are summed before the next tile: a fair part of the second-level cache
 
 SACCADE_INLINE int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -75,6 +76,7 @@ struct Packing {
     int64_t values;      // inputs of one output of one group
     int64_t units;
     int64_t runs, run_units, runs_per_fold;
+    int64_t runs_at_once;  // whole folds
     int64_t blocks, block_stride, group_stride;
 
     explicit Packing(const Convolution& conv, int32_t phase = 0) : c(conv), joined(Grouping(conv).joined) {
@@ -117,6 +119,8 @@ struct Packing {
             }
         }
         runs_per_fold = run_units > 0 && run_units < fold_units ? fold_units / run_units : 1;
+        const int64_t folds = units_at_once / (runs_per_fold * run_units > 0 ? runs_per_fold * run_units : 1);
+        runs_at_once = runs_per_fold * (folds > 1 ? folds : 1);
         blocks = (out_per_group + block - 1) / block;
         block_stride = units * block;
         group_stride = blocks * (block + block_stride);

@@ -20,6 +20,7 @@ constexpr int block = block_vectors * lanes;  // output channels of one packed b
 struct Tile {
     const char* const* pointers;  // [runs][MR]
     int64_t runs;
+    int64_t runs_per_fold;  // the sum over so many is added to the total
     int64_t bytes;          // of every run
     const float* weights;   // of the first block: [units][block]; a pair of bf16 takes one 32-bit lane
     int64_t block_stride;   // floats from one block to the next
@@ -53,41 +54,49 @@ struct Bf16Pairs {
 // NV: how many vectors of outputs, half a block, one block or several.
 template <class Arithmetic, int MR, int NV>
 static void run_tile(const Tile& t) {
-    Vec sum[MR][NV];
-#pragma GCC unroll 16
-    for (int p = 0; p < MR; ++p)
-#pragma GCC unroll 16
-        for (int v = 0; v < NV; ++v) sum[p][v] = Vec{};
+    alignas(64) float totals[MR * NV * lanes];
     const float* w = t.weights;
     const char* const* pointers = t.pointers;
     const int64_t bytes = t.bytes;
-    for (int64_t run = 0; run < t.runs; ++run, pointers += MR) {
-        const char* a[MR];
+    const float* before = t.bias ? t.bias : t.out;
+    int64_t before_ld = t.bias ? 0 : t.ld;
+    int64_t left = t.runs;
+    do {
+        Vec sum[MR][NV];
 #pragma GCC unroll 16
-        for (int p = 0; p < MR; ++p) a[p] = pointers[p] + bytes;
-        for (int64_t k = -bytes; k < 0; k += 4) {
-            Vec b[NV];
+        for (int p = 0; p < MR; ++p)
 #pragma GCC unroll 16
-            for (int v = 0; v < NV; ++v)
-                b[v] = load(w + (v / block_vectors) * t.block_stride + (v % block_vectors) * lanes);
-            w += block;
+            for (int v = 0; v < NV; ++v) sum[p][v] = Vec{};
+        int64_t runs = left < t.runs_per_fold ? left : t.runs_per_fold;
+        left -= runs;
+        for (; runs > 0; --runs, pointers += MR) {
+            const char* a[MR];
 #pragma GCC unroll 16
-            for (int p = 0; p < MR; ++p) {
-                const Vec x = broadcast(a[p] + k);
+            for (int p = 0; p < MR; ++p) a[p] = pointers[p] + bytes;
+            for (int64_t k = -bytes; k < 0; k += 4) {
+                Vec b[NV];
 #pragma GCC unroll 16
-                for (int v = 0; v < NV; ++v) sum[p][v] = Arithmetic::step(x, b[v], sum[p][v]);
+                for (int v = 0; v < NV; ++v)
+                    b[v] = load(w + (v / block_vectors) * t.block_stride + (v % block_vectors) * lanes);
+                w += block;
+#pragma GCC unroll 16
+                for (int p = 0; p < MR; ++p) {
+                    const Vec x = broadcast(a[p] + k);
+#pragma GCC unroll 16
+                    for (int v = 0; v < NV; ++v) sum[p][v] = Arithmetic::step(x, b[v], sum[p][v]);
+                }
             }
         }
-    }
+        float* to = left > 0 ? totals : t.out;
+        const int64_t to_ld = left > 0 ? NV * lanes : t.ld;
 #pragma GCC unroll 16
-    for (int v = 0; v < NV; ++v) {
-        const Vec bias = t.bias ? load(t.bias + v * lanes) : Vec{};
+        for (int p = 0; p < MR; ++p)
 #pragma GCC unroll 16
-        for (int p = 0; p < MR; ++p) {
-            float* at = t.out + p * t.ld + v * lanes;
-            store(at, sum[p][v] + (t.bias ? bias : load(at)));
-        }
-    }
+            for (int v = 0; v < NV; ++v)
+                store(to + p * to_ld + v * lanes, sum[p][v] + load(before + p * before_ld + v * lanes));
+        before = totals;
+        before_ld = NV * lanes;
+    } while (left > 0);
 }
 
 // Few positions leave registers free, and take several blocks of output channels at once.
