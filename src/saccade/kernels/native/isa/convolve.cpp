@@ -43,17 +43,19 @@ void sum_folds(const Packing& packing, const Sources& sources, const int* rows, 
     int64_t first = 0;
     do {  // without any runs the bias is all
         const int64_t left = packing.runs - first;
+        const int64_t now = left < packing.runs_at_once ? left : packing.runs_at_once;
         Tile t;
-        t.runs = left < packing.runs_at_once ? left : packing.runs_at_once;
-        t.runs_per_fold = packing.runs_per_fold;
-        t.bytes = packing.run_units * 4;
         t.weights = weights + first * packing.run_units * block;
         t.block_stride = packing.block_stride;
         t.bias = first == 0 ? bias : nullptr;
         t.ld = ld;
         t.out = out;
         for (int64_t i = 0; i < tiles; ++i) {
-            t.pointers = sources.tile_pointers(i) + first * rows[i];
+            const int64_t joined = sources.joined(i);
+            t.runs = now / joined;
+            t.runs_per_fold = packing.runs_per_fold / joined;
+            t.bytes = packing.run_units * 4 * joined;
+            t.pointers = sources.tile_pointers(i) + first / joined * rows[i];
             run(packing.unit, rows[i], t, channels);
             t.out += rows[i] * ld;
         }

@@ -77,6 +77,7 @@ struct Packing {
     int64_t units;
     int64_t runs, run_units, runs_per_fold;
     int64_t runs_at_once;  // whole folds
+    int64_t runs_joined;   // of window rows whose taps lie side by side, the runs that are then one; 1: none are
     int64_t blocks, block_stride, group_stride;
 
     explicit Packing(const Convolution& conv, int32_t phase = 0) : c(conv), joined(Grouping(conv).joined) {
@@ -119,6 +120,10 @@ struct Packing {
             }
         }
         runs_per_fold = run_units > 0 && run_units < fold_units ? fold_units / run_units : 1;
+        // Folds of whole window rows, so that the taps of a row may be one run.
+        const bool by_rows = groups == 1 && !copied && !tiles && along[2].step == 1 && runs == taps;
+        runs_joined = by_rows && runs_per_fold >= along[2].count ? along[2].count : 1;
+        runs_per_fold -= runs_per_fold % runs_joined;
         const int64_t folds = units_at_once / (runs_per_fold * run_units > 0 ? runs_per_fold * run_units : 1);
         runs_at_once = runs_per_fold * (folds > 1 ? folds : 1);
         blocks = (out_per_group + block - 1) / block;

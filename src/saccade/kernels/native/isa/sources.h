@@ -53,12 +53,15 @@ public:
         for (int64_t at = 0; at < count && tiles < limit; ++tiles) {
             const int64_t n = count - at < tile_rows_ ? count - at : tile_rows_;
             const char** to = tile_pointers(tiles);
+            const char* firsts[matrix_rows];
+            bool all_inside = in_place;
             for (int64_t p = 0; p < n; ++p) {
                 move_to(place, positions[at + p]);
                 const bool inside = place.rows_inside && place.columns_inside;
-                if (inside && in_place) {
-                    point(first_tap(place, data), to + p, n, run_taps);
-                } else if (pk.copied) {
+                firsts[p] = inside && in_place ? first_tap(place, data) : nullptr;
+                if (firsts[p]) continue;
+                all_inside = false;
+                if (pk.copied) {
                     char* copy = copies + (tiles * tile_rows_ + p) * copy_bytes(pk);
                     copy_inputs(place, data, copy);
                     for (int64_t run = 0; run < pk.runs; ++run) to[run * n + p] = copy + run * run_bytes;
@@ -66,11 +69,17 @@ public:
                     point_each(place, data, to + p, n);
                 }
             }
+            joined_[tiles] = all_inside && in.stride == pk.in_per_group ? pk.runs_joined : 1;
+            for (int64_t p = 0; p < n; ++p)
+                if (firsts[p]) point(firsts[p], to + p, n, run_taps * joined_[tiles]);
             rows[tiles] = int(n);
             at += n;
         }
         return tiles;
     }
+
+    // How many of the packing's runs one run of the tile is.
+    int64_t joined(int64_t tile) const { return joined_[tile]; }
 
     // Behind what `scratch_bytes` counts.
     char* free_scratch() const { return copies + tiles_at_once(c) * tile_rows_ * copy_bytes(pk); }
@@ -232,6 +241,7 @@ private:
     int64_t* offsets = nullptr;
     const char** pointers = nullptr;
     char* copies = nullptr;
+    int64_t joined_[max_tiles];
 };
 
 }  // namespace SACCADE_ISA_NAMESPACE

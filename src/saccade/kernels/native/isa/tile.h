@@ -78,6 +78,7 @@ static void run_tile(const Tile& t) {
 #pragma GCC unroll 16
                 for (int v = 0; v < NV; ++v)
                     b[v] = load(w + (v / block_vectors) * t.block_stride + (v % block_vectors) * lanes);
+                __builtin_prefetch(w + 64 * block);
                 w += block;
 #pragma GCC unroll 16
                 for (int p = 0; p < MR; ++p) {
