@@ -60,7 +60,7 @@ wheel: .venv/installed
 LOADS := -c 'from saccade.kernels import cpu; assert cpu.native_module(), cpu.why_missing()'
 SANITIZED = env SACCADE_NATIVE_MODULE="$$(echo $(CURDIR)/build/$(1)/_native.*so)" OMP_NUM_THREADS=1 \
 	LD_PRELOAD="$$($(CXX) -print-file-name=lib$(1).so):$$($(CXX) -print-file-name=libstdc++.so.6)" \
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 UBSAN_OPTIONS=print_stacktrace=1 \
 	TSAN_OPTIONS="halt_on_error=1 ignore_noninstrumented_modules=1" $(BIN)/python
 sanitize: .venv/installed
 	test -e build/asan/build.ninja || $(CONFIGURE) -B build/asan -DCMAKE_CXX_COMPILER=$(CXX) -DSACCADE_SANITIZE=address,undefined

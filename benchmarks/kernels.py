@@ -114,7 +114,9 @@ def dense_forms(shape: Shape, x: Tensor, weight: Tensor, bias: Tensor) -> dict[s
         "contiguous": lambda: F.conv2d(x, weight, bias, *settings),
         "channels last": lambda: F.conv2d(xs, weights, bias, *settings),
     }
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available() or (
+        x.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):
         return forms
     stride, pad, dilation, groups = settings
     reorder, run_packed = torch._C._nn.mkldnn_reorder_conv2d_weight, torch.ops.mkldnn._convolution_pointwise
@@ -314,6 +316,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=RESULT)
     parser.add_argument("--quick", action="store_true", help="a handful of shapes, seconds")
+    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
     parser.add_argument("--seconds", type=float, help="to time one shape in one precision; 1.5, or 0.3 with --quick")
     arguments = parser.parse_args()
     if native_module() is None:
@@ -332,7 +335,7 @@ def main() -> None:
             layer = f"{owners[shape]}: {shape}"
             if count := found.get(WHOLE, Counter())[shape]:
                 occurrences[layer] = count
-            for dtype in DTYPES:
+            for dtype in arguments.dtypes:
                 rows += measure(layer, shape, dtype, isa=isa, seconds=seconds)
             print(f"{index + 1} of {len(shapes)}  {layer}", file=sys.stderr, flush=True)
     result = {

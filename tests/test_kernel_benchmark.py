@@ -113,8 +113,8 @@ def test_runs_take_turns() -> None:
 @pytest.mark.parametrize("dtype", kernels.DTYPES)
 def test_every_dense_form_and_every_mask_give_the_same(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for each in (shape(9, 8, 70, 3, 2, 1), shape(6, 16, 16, 5, 1, 2, groups=16), shape(2, 3, 5)):
-        for form in ("contiguous", "channels last", "packed", "oneDNN layout"):
-            monkeypatch.setattr(kernels, "fastest", lambda forms, form=form: form)
+        for index in range(4):  # two of the forms are not there in bfloat16 on processors without it
+            monkeypatch.setattr(kernels, "fastest", lambda forms, index=index: list(forms)[index % len(forms)])
             monkeypatch.setattr(kernels, "BUFFER_BYTES", 4 * 128 * 7)
             with torch.inference_mode():
                 rows = kernels.measure("x", each, dtype, isa=cpu.choose_isa(), seconds=0.0)

@@ -189,7 +189,16 @@ def test_a_call_with_more_positions_than_a_chunk_has_the_same_bits(isa: str) -> 
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_prefix_of_the_channels_has_the_bits_of_all_of_them(isa: str) -> None:
-    for convolution in (PLAIN[13], PLAIN[18], PLAIN[23], GROUPED[1], GROUPED[2], GROUPED[8], *SMALL_GROUPS, TRANSPOSED[7]):
+    for convolution in (
+        PLAIN[13],
+        PLAIN[18],
+        PLAIN[23],
+        GROUPED[1],
+        GROUPED[2],
+        GROUPED[8],
+        *SMALL_GROUPS,
+        TRANSPOSED[7],
+    ):
         out = convolution.channels[1]
         positions = every(convolution.positions)[::3].contiguous()
         for dtype in DTYPES:
