@@ -17,7 +17,6 @@ from torch.utils import _pytree as pytree
 import saccade
 from saccade.graph import Plan
 from saccade.kernels import cpu
-from saccade.stream.native import compile as compiling
 from saccade.stream.native import why_unfit
 
 pytestmark = pytest.mark.skipif(cpu.native_module() is None, reason="there is no native engine")
@@ -32,15 +31,6 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv(cpu.ISA_VARIABLE, request.param)
     name: str = request.param
     return name
-
-
-@pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No step computes more than the positions that are active by the rule."""
-    monkeypatch.setattr(compiling, "WHOLE_FROM", 2.0)
-    compiling._programs.clear()
-    yield
-    compiling._programs.clear()
 
 
 def same(left: object, right: object) -> bool:
@@ -93,7 +83,7 @@ def test_every_operator_follows_the_rule_and_is_exact(case: Case, precision: str
 
 
 @pytest.mark.parametrize("case", FITTING, ids=lambda case: case.name)
-def test_every_operator_computes_the_positions_the_reference_computes(case: Case, listed: None) -> None:
+def test_every_operator_computes_the_positions_the_reference_computes(case: Case) -> None:
     _, plan, inputs = planned(case)
     ours, theirs = native(plan), reference(plan)
     for frame in [inputs, *changing(inputs)]:
@@ -329,7 +319,7 @@ class Whole(nn.Module):
 @pytest.mark.parametrize("record", RECORDS)
 @pytest.mark.parametrize("scale", [0.37, 1.37, 4.37])
 def test_decisions_are_the_references_where_arithmetic_is_exact(
-    scale: float, record: str, isa: str, listed: None, plans: dict[int, Plan]
+    scale: float, record: str, isa: str, plans: dict[int, Plan]
 ) -> None:
     """Values, masks, costs and records equal over many frames, thresholds and channel weights among them."""
     plan = plans.setdefault(-1, saccade.make_plan(Whole(), torch.zeros(1, 4, 12, 16)))
@@ -386,23 +376,23 @@ def test_results_do_not_depend_on_the_number_of_threads(isa: str, plans: dict[in
 # --- how much is computed
 
 
-def test_from_a_share_on_the_whole_map_is_computed(plans: dict[int, Plan]) -> None:
-    """Which costs less than a list of positions; what follows is exact all the same, and the ledger says so."""
+def test_where_a_value_is_announced_everywhere_no_list_is_made() -> None:
+    """Unless an output reads nothing but padding. What follows is exact all the same, and the ledger says so."""
     torch.manual_seed(0)
-    plan = saccade.make_plan(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), torch.zeros(1, 3, 10, 10))
+    layers = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 3, padding=1), nn.Conv2d(2, 2, 1, padding=1)
+    plan = saccade.make_plan(nn.Sequential(*layers), torch.zeros(1, 3, 10, 10))
     stream, frame = native(plan), torch.rand(1, 3, 10, 10)
     stream(frame)
     forms = {}
-    for changed in (96, 97, 100):
+    for changed in (99, 100, 100):
         frame = frame.clone()
         frame.view(1, 3, 100)[:, :, :changed] += 1
         before = Before.of(stream)
         assert same(stream(frame), stream.full_pass(frame))
         check_frame(stream, before)
         forms[changed] = [(cost.form, cost.active, cost.announced) for cost in stream.step_costs[1:]]
-    assert forms[96] == [("positions", 96, 96)] * 2
-    assert forms[97] == [("whole", 100, 97), ("whole", 100, 100)]
-    assert forms[100] == [("whole", 100, 100)] * 2
+    assert forms[99] == [("positions", 99, 99), ("positions", 100, 100), ("positions", 100, 100)]
+    assert forms[100] == [("whole", 100, 100), ("whole", 100, 100), ("positions", 100, 100)]
 
 
 def test_forms_say_how_each_step_was_computed() -> None:

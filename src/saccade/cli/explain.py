@@ -31,7 +31,7 @@ def explanation(plan: Plan, engine: NativeForms, *, name: str) -> dict[str, Any]
     """Returns a plan as JSON data: one entry per step, and the totals."""
     return {
         "model": name,
-        "native": {"reason": engine.reason, "isa": engine.isa, "whole_from": engine.whole_from},
+        "native": {"reason": engine.reason, "isa": engine.isa},
         "dense_macs": plan.dense_macs,
         "sparse_macs_share": plan.sparse_macs_share,
         "steps": [

@@ -40,7 +40,6 @@ _HEADS: dict[str, tuple[Rule, Head, Support]] = {
     )
 }
 PRECISIONS = ("float32", "bfloat16")
-WHOLE_FROM = 0.97  # active share from which a list of positions costs more than the few it leaves out
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +143,7 @@ def _add_step(builder: Builder, step: Step, row: int) -> None:
     inputs = builder.inputs(step)
     inputs.sort(key=lambda value: value != builder.ids[source])  # the engine reads its first input
     output = builder.add_value(step.outputs[0], kept=True)
-    getattr(builder.program, method)(row, inputs, output, supports, rows.ops, WHOLE_FROM, *own)
+    getattr(builder.program, method)(row, inputs, output, supports, rows.ops, *own)
     return None
 
 
@@ -163,7 +162,7 @@ def _add_elementwise(builder: Builder, step: Step, row: int) -> None:
     inputs.sort(key=lambda value: value != builder.ids[source])
     output = builder.add_value(step.outputs[0], kept=True)
     supports = [own, *rows.supports]
-    builder.program.load(row, inputs, output, supports, rows.ops, WHOLE_FROM, address, broadcast)
+    builder.program.load(row, inputs, output, supports, rows.ops, address, broadcast)
 
 
 def _replace_one(call: Call, ref: Ref) -> Call:

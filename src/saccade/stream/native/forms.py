@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from saccade.graph.plan import Plan
 from saccade.kernels.cpu import native_module, why_missing
-from saccade.stream.native.compile import WHOLE_FROM, compile_plan, why_unfit
+from saccade.stream.native.compile import compile_plan, why_unfit
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,11 @@ class NativeForms:
     Attributes:
         reason: why it does not run the plan at all; "" where it does.
         isa: the instruction set it would use.
-        whole_from: active share from which a step computes every position, without a list of them.
         forms: by step, "positions", "moved" (data only moves), or "torch: " and why the engine has no form for it.
     """
 
     reason: str
     isa: str
-    whole_from: float
     forms: Mapping[str, str]
 
     def of(self, step: str) -> str:
@@ -36,15 +34,15 @@ class NativeForms:
             return f"not used: {self.reason}"
         outside = sum(form.startswith("torch") for form in self.forms.values())
         rest = f"{outside} of {len(self.forms)} steps run in torch" if outside else "every step"
-        return f"{rest}, {self.isa}; a step with {self.whole_from:.0%} of its positions active computes them all"
+        return f"{rest}, {self.isa}"
 
 
 def native_forms(plan: Plan) -> NativeForms:
     """Returns how the native engine of this machine would run a plan."""
     reason = why_missing() if native_module() is None else why_unfit(plan)
     if reason:
-        return NativeForms(reason, "", WHOLE_FROM, {})
+        return NativeForms(reason, "", {})
     compiled = compile_plan(plan)
     forms = {step.name: "positions" if step.gated else "moved" for step in plan.steps}
     forms |= {name: f"torch: {why}" for name, why in compiled.callbacks.items()}
-    return NativeForms("", compiled.isa, WHOLE_FROM, forms)
+    return NativeForms("", compiled.isa, forms)

@@ -46,11 +46,10 @@ Window make_window(const WindowData& data) {
 }
 
 Step& start(Program& p, Kind kind, int32_t row, std::vector<int32_t> inputs, int32_t output,
-            const std::vector<SupportData>& supports, const std::vector<OpData>& ops, double whole_from) {
+            const std::vector<SupportData>& supports, const std::vector<OpData>& ops) {
     Step& step = p.add_step(kind, row);
     step.inputs = std::move(inputs);
     step.outputs = {output};
-    step.whole_from = whole_from;
     for (const auto& [support, value, index, indices, count] : supports) {
         Support s;
         s.kind = static_cast<Support::Kind>(support);
@@ -86,17 +85,17 @@ void set_window(Step& step, const Window& window, int32_t transposed) {
 }
 
 void add_input(Program& p, int32_t row, int32_t output, int32_t slot, int64_t outer, int64_t inner) {
-    Step& step = start(p, Kind::input, row, {}, output, {}, {}, 2);
+    Step& step = start(p, Kind::input, row, {}, output, {}, {});
     step.slot = slot;
     step.outer = outer;
     step.inner = inner;
 }
 
 void add_convolve(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
-                  const std::vector<SupportData>& supports, const std::vector<OpData>& ops, double whole_from,
+                  const std::vector<SupportData>& supports, const std::vector<OpData>& ops,
                   const WindowData& window, int32_t groups, int32_t transposed, Address weight, Address bias) {
     const Value in = p.value(inputs.at(0));
-    Step& step = start(p, Kind::convolve, row, std::move(inputs), output, supports, ops, whole_from);
+    Step& step = start(p, Kind::convolve, row, std::move(inputs), output, supports, ops);
     Convolution& c = step.convolution;
     c.window = make_window(window);
     c.in_channels = int32_t(in.channels);
@@ -109,20 +108,20 @@ void add_convolve(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t 
 }
 
 void add_pool(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
-              const std::vector<SupportData>& supports, const std::vector<OpData>& ops, double whole_from,
+              const std::vector<SupportData>& supports, const std::vector<OpData>& ops,
               const WindowData& window, int32_t kind, int32_t count_include_pad, int32_t divisor_override) {
     const Value in = p.value(inputs.at(0));
-    Step& step = start(p, Kind::pool, row, std::move(inputs), output, supports, ops, whole_from);
+    Step& step = start(p, Kind::pool, row, std::move(inputs), output, supports, ops);
     step.pooling = {make_window(window), int32_t(in.channels), Pool(kind), count_include_pad, divisor_override, in.type};
     set_window(step, step.pooling.window, 0);
 }
 
 void add_interpolate(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
-                     const std::vector<SupportData>& supports, const std::vector<OpData>& ops, double whole_from,
+                     const std::vector<SupportData>& supports, const std::vector<OpData>& ops,
                      int32_t batch, Axes in_size, Axes out_size, std::array<Address, 3> low,
                      std::array<Address, 3> high, std::array<Address, 3> weight) {
     const Value in = p.value(inputs.at(0));
-    Step& step = start(p, Kind::interpolate, row, std::move(inputs), output, supports, ops, whole_from);
+    Step& step = start(p, Kind::interpolate, row, std::move(inputs), output, supports, ops);
     Interpolation& task = step.interpolation;
     task.batch = batch;
     task.channels = int32_t(in.channels);
@@ -137,11 +136,11 @@ void add_interpolate(Program& p, int32_t row, std::vector<int32_t> inputs, int32
 }
 
 void add_reduce(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
-                const std::vector<SupportData>& supports, const std::vector<OpData>& ops, double whole_from,
+                const std::vector<SupportData>& supports, const std::vector<OpData>& ops,
                 int32_t kind, Address members, int32_t count) {
     const Value in = p.value(inputs.at(0));
     const int64_t positions = p.value(output).positions;
-    Step& step = start(p, Kind::reduce, row, std::move(inputs), output, supports, ops, whole_from);
+    Step& step = start(p, Kind::reduce, row, std::move(inputs), output, supports, ops);
     step.reduction = {int32_t(in.channels), count, p.keep_indices(ints(members), positions * count), Reduce(kind),
                       in.type};
     for (Support& s : step.supports)
@@ -152,27 +151,27 @@ void add_reduce(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t ou
 }
 
 void add_normalise(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
-                   const std::vector<SupportData>& supports, const std::vector<OpData>& ops, double whole_from,
+                   const std::vector<SupportData>& supports, const std::vector<OpData>& ops,
                    int32_t kind, float epsilon, Address scale, Address shift) {
     const Value in = p.value(inputs.at(0));
-    Step& step = start(p, Kind::normalise, row, std::move(inputs), output, supports, ops, whole_from);
+    Step& step = start(p, Kind::normalise, row, std::move(inputs), output, supports, ops);
     step.normalisation = {int32_t(in.channels), Line(kind), epsilon,
                           scale ? p.keep_numbers(floats(scale), in.channels) : nullptr,
                           shift ? p.keep_numbers(floats(shift), in.channels) : nullptr, in.type};
 }
 
 void add_load(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
-              const std::vector<SupportData>& supports, const std::vector<OpData>& ops, double whole_from, Address map,
+              const std::vector<SupportData>& supports, const std::vector<OpData>& ops, Address map,
               int32_t broadcast) {
     const int64_t positions = p.value(output).positions;
-    Step& step = start(p, Kind::load, row, std::move(inputs), output, supports, ops, whole_from);
+    Step& step = start(p, Kind::load, row, std::move(inputs), output, supports, ops);
     if (map) step.map = p.keep_indices(ints(map), positions);
     step.broadcast = broadcast;
 }
 
 void add_move(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
               const std::vector<SupportData>& supports, const std::vector<PartData>& parts, bool fills, float fill) {
-    Step& step = start(p, Kind::move, row, std::move(inputs), output, supports, {}, 2);
+    Step& step = start(p, Kind::move, row, std::move(inputs), output, supports, {});
     step.fills = fills;
     step.fill = fill;
     for (const auto& [source, map, map_count, channels, from, to, count] : parts) {
@@ -189,11 +188,11 @@ void add_move(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t outp
 
 void add_masks(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
                const std::vector<SupportData>& supports) {
-    start(p, Kind::masks, row, std::move(inputs), output, supports, {}, 2);
+    start(p, Kind::masks, row, std::move(inputs), output, supports, {});
 }
 
 void add_alias(Program& p, int32_t row, int32_t input, int32_t output) {
-    start(p, Kind::alias, row, {input}, output, {}, {}, 2);
+    start(p, Kind::alias, row, {input}, output, {}, {});
 }
 
 void add_callback(Program& p, int32_t row, std::vector<int32_t> inputs, std::vector<int32_t> outputs) {

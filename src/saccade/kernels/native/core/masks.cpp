@@ -27,25 +27,43 @@ void spread_axes(const Interpolation& task, const uint8_t* in, uint8_t* out) {
 
 }  // namespace
 
-int64_t State::derive(const Step& step, const Value& out, uint8_t* mask) {
-    for (const Support& support : step.supports) {
-        const Value& v = program_.values()[size_t(support.value)];
-        if (count(v.announced) == 0) continue;
-        const uint8_t* in = masks_[size_t(v.announced)];
-        switch (support.kind) {
-            case Support::Kind::same: k_.mask_or(in, mask, out.positions); break;
-            case Support::Kind::window: k_.dilate(support.window, support.transposed, in, mask); break;
-            case Support::Kind::map: k_.mask_or_map(in, support.index, mask, out.positions); break;
-            case Support::Kind::axes: spread_axes(step.interpolation, in, mask); break;
-            case Support::Kind::members:
-                for (int64_t p = 0; p < out.positions; ++p)
-                    for (int64_t i = 0; i < support.count && !mask[p]; ++i) {
-                        const int32_t member = support.index[p * support.count + i];
-                        if (member < 0) break;
-                        mask[p] = in[member];
-                    }
-        }
+// mask |= what the announced positions of one value make active.
+void State::spread(const Step& step, const Support& support, const Value& out, uint8_t* mask) {
+    const uint8_t* in = masks_[size_t(program_.values()[size_t(support.value)].announced)];
+    switch (support.kind) {
+        case Support::Kind::same: k_.mask_or(in, mask, out.positions); break;
+        case Support::Kind::window: k_.dilate(support.window, support.transposed, in, mask); break;
+        case Support::Kind::map: k_.mask_or_map(in, support.index, mask, out.positions); break;
+        case Support::Kind::axes: spread_axes(step.interpolation, in, mask); break;
+        case Support::Kind::members:
+            for (int64_t p = 0; p < out.positions; ++p)
+                for (int64_t i = 0; i < support.count && !mask[p]; ++i) {
+                    const int32_t member = support.index[p * support.count + i];
+                    if (member < 0) break;
+                    mask[p] = in[member];
+                }
     }
+}
+
+// Whether every position is active for sure, as a value was announced everywhere. Whether that is enough (an output may
+// read nothing but padding) is found out once.
+bool State::all_active(const Step& step, const Value& out, uint8_t* mask) {
+    std::vector<Reaches>& reaches = reaches_[size_t(&step - program_.steps().data())];
+    for (size_t i = 0; i < step.supports.size(); ++i) {
+        const Value& v = program_.values()[size_t(step.supports[i].value)];
+        if (count(v.announced) != v.positions) continue;
+        if (reaches[i] == Reaches::unknown) {
+            spread(step, step.supports[i], out, mask);
+            reaches[i] = std::memchr(mask, 0, size_t(out.positions)) ? Reaches::some : Reaches::all;
+        }
+        if (reaches[i] == Reaches::all) return true;
+    }
+    return false;
+}
+
+int64_t State::derive(const Step& step, const Value& out, uint8_t* mask) {
+    for (const Support& support : step.supports)
+        if (count(program_.values()[size_t(support.value)].announced) > 0) spread(step, support, out, mask);
     const int64_t n = k_.collect(mask, out.positions, positions_.get());
     count(out.active) = n;
     return n;
@@ -123,7 +141,6 @@ void State::rebuild_move(const Step& step) {
     const Value& out = program_.values()[size_t(step.outputs[0])];
     const Rows to = rows(out);
     char* data = static_cast<char*>(const_cast<void*>(to.data));
-    for (int64_t p = 0; p < out.positions; ++p) positions_[size_t(p)] = int32_t(p);
     uint32_t fill;
     std::memcpy(&fill, &step.fill, 4);
     const uint16_t half = uint16_t(fill >> 16);  // fills are 0, infinite, or small whole numbers: exact in bf16
@@ -135,7 +152,7 @@ void State::rebuild_move(const Step& step) {
             else
                 std::memcpy(data + at * 2, &half, 2);
         }
-    for (const MovePart& part : step.parts) copy_part(part, out, positions_.get(), out.positions);
+    for (const MovePart& part : step.parts) copy_part(part, out, everyone_.get(), out.positions);
 }
 
 void State::rebuild() {

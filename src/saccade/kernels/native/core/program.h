@@ -63,7 +63,6 @@ struct Step {
     std::vector<MovePart> parts;
     bool fills = false;     // move: some elements have no source, and hold `fill`
     float fill = 0;
-    double whole_from = 2;  // active share at which every position is computed, without a list
     // what the kind needs
     Convolution convolution{};
     Pooling pooling{};

@@ -33,11 +33,14 @@ State::State(const Program& program, int threads)
     last_valid_.assign(slots, 0);
     ops_.resize(most_ops);
     positions_ = allocate<int32_t>(most_positions);
+    everyone_ = allocate<int32_t>(most_positions);
+    for (int64_t i = 0; i < most_positions; ++i) everyone_[size_t(i)] = int32_t(i);
+    for (const Step& step : program.steps()) reaches_.emplace_back(step.supports.size(), Reaches::unknown);
     for (Workspace& space : workspaces_) {
         space.fresh = allocate<float>(most_fresh);
         space.scratch = allocate<char>(most_scratch);
     }
-    scratch_bytes_ = most_positions * 4 + threads * (most_fresh * 4 + most_scratch);
+    scratch_bytes_ = 2 * most_positions * 4 + threads * (most_fresh * 4 + most_scratch);
     const size_t n = program.rows().size();
     ledger_.active.assign(n, 0);
     ledger_.announced.assign(n, 0);
@@ -181,19 +184,14 @@ void State::run_rows(const Step& step, bool first) {
             told = told || count(program_.values()[size_t(support.value)].announced) > 0;
         clear(out.active);
         if (!told) return;
-        n = derive(step, out, active);
+        whole = all_active(step, out, active);
+        if (!whole) n = derive(step, out, active);
         if (n == 0) return;
-        if (double(n) >= step.whole_from * double(out.positions)) {
-            whole = true;
-            n = out.positions;
-        }
     }
     ledger_.whole[row] = whole;
-    if (whole) {
-        std::memset(active, 1, size_t(out.positions));
-        for (int64_t i = 0; i < n; ++i) positions_[size_t(i)] = int32_t(i);
-    }
+    if (whole) std::memset(active, 1, size_t(out.positions));
     count(out.active) = n;
+    const int32_t* positions = (whole ? everyone_ : positions_).get();
     const std::vector<RowOp>& ops = bind_ops(step);
     const int64_t ld = padded(out.channels);
     int64_t chunk = step.kind == Kind::convolve ? k_.convolve_chunk(step.convolution) : rows_per_chunk;
@@ -205,7 +203,7 @@ void State::run_rows(const Step& step, bool first) {
     team_.run((n + chunk - 1) / chunk, [&](int thread, int64_t task) {
         Workspace& space = workspaces_[size_t(thread)];
         const int64_t at = task * chunk, now = std::min(chunk, n - at);
-        const int32_t* list = positions_.get() + at;
+        const int32_t* list = positions + at;
         produce(step, thread, list, now, ld);
         if (!step.ops.empty())
             k_.apply(ops.data(), int32_t(step.ops.size()), int32_t(out.channels), list, now, space.fresh.get(), ld);

@@ -26,7 +26,7 @@ struct FrameInput {
 
 struct Ledger {
     std::vector<int64_t> active, announced, gate;  // per plan step: positions, positions, macs of deciding
-    std::vector<int8_t> whole;                     // computed without a list of positions
+    std::vector<int8_t> whole;                     // all positions, known without spreading masks
     std::vector<double> seconds;
     int64_t executed_macs = 0, gate_macs = 0;
 };
@@ -56,6 +56,9 @@ public:
     int64_t scratch_bytes() const { return scratch_bytes_; }
 
 private:
+    // Whether a value announced everywhere makes every position of the step active.
+    enum class Reaches : int8_t { unknown, all, some };
+
     Rows rows(const Value& v) const;
     int64_t& count(int32_t mask) { return counts_[size_t(mask)]; }
     void clear(int32_t mask);
@@ -67,6 +70,8 @@ private:
     void run_move(const Step& step, bool first);
     void run_masks(const Step& step, bool first);
     void rebuild_move(const Step& step);
+    bool all_active(const Step& step, const Value& out, uint8_t* mask);
+    void spread(const Step& step, const Support& support, const Value& out, uint8_t* mask);
     int64_t derive(const Step& step, const Value& out, uint8_t* mask);
     void produce(const Step& step, int thread, const int32_t* positions, int64_t n, int64_t ld);
     void copy_part(const MovePart& part, const Value& out, const int32_t* positions, int64_t n);
@@ -82,7 +87,8 @@ private:
     std::vector<float*> last_;
     std::vector<int8_t> last_valid_;
     std::vector<RowOp> ops_;
-    Aligned<int32_t> positions_;
+    Aligned<int32_t> positions_, everyone_;  // a list of positions; 0, 1, 2 ...
+    std::vector<std::vector<Reaches>> reaches_;  // per step and support
     struct Workspace {
         Aligned<float> fresh;
         Aligned<char> scratch;
