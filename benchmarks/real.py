@@ -137,7 +137,7 @@ class Options:
 
     executor: str = "native"
     precision: str = "float32"
-    record: str = "reference"
+    record: str | None = None
     threads: int = 1
 
     def stream(self, plan: saccade.Plan, **setting: float) -> saccade.Stream:
@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("--tolerances", nargs="+", type=float, default=list(SPAN_TOLERANCES), help="of the span")
     parser.add_argument("--executor", default="native", choices=["native", "reference"])
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--record", default="reference", choices=RECORDS)
+    parser.add_argument("--record", choices=RECORDS, help="default: that of Stream")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help=f"default: {RESULT.name}, and docs/numbers.md; none for a span")
     arguments = parser.parse_args()

@@ -52,7 +52,7 @@ def _how(result: dict[str, Any]) -> str:
     if "executor" not in result:
         return ""
     isa = f" ({result['environment']['isa']})" if result["environment"].get("isa") else ""
-    return f"{result['executor']} executor{isa}, {result['precision']}, {result['record']} records, "
+    return f"{result['executor']} executor{isa}, {result['precision']}, {result['record'] or 'default'} records, "
 
 
 def _heading(rows: list[dict[str, Any]]) -> str:

@@ -222,6 +222,14 @@ def test_memory_is_the_outputs_and_the_record() -> None:
         assert stream.state.nbytes == 4 * (outputs + extra)
 
 
+def test_the_copy_is_coarse_by_default_where_its_rounding_is_small_beside_the_tolerance(executor: str) -> None:
+    plan = plan_of(7, (13, 17))
+    settings: list[dict[str, float]] = [{}, {"threshold": 0.1}, {"tolerance": 0.001}, {"tolerance": 0.01}]
+    streams = [saccade.Stream(plan, executor=executor, **setting) for setting in settings]
+    assert [stream.state.record for stream in streams] == ["reference", "reference", "reference", "coarse"]
+    assert saccade.Stream(plan, executor=executor, tolerance=0.1, record="reference").state.record == "reference"
+
+
 def test_noise_is_announced_earlier_with_accumulated_records_never_later(executor: str) -> None:
     plan = plan_of(7, (13, 17))
     video = moving_square(30, (13, 17), noise=0.01)

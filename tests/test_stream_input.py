@@ -139,7 +139,7 @@ def test_a_state_of_another_plan_is_refused(stream: saccade.Stream, tmp_path: Pa
         saccade.Stream(stream.plan, state=other.state)
     twin = saccade.Stream(stream.plan, record="accumulated", executor=stream.executor)
     stream.state.save(tmp_path / "own")
-    with pytest.raises(StateError, match="holds reference records, this stream keeps accumulated ones; open"):
+    with pytest.raises(StateError, match="holds coarse records, this stream keeps accumulated ones; open"):
         twin.state.load(tmp_path / "own")
 
 

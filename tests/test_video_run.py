@@ -87,7 +87,7 @@ def test_the_totals_are_those_of_the_frames() -> None:
     assert report.macs_fraction_per_frame[0] == 1.0
     assert report.state_bytes == again.state.nbytes
     assert (report.model, report.source, report.weights) == ("net", "clip", "random")
-    assert (report.threshold, report.tolerance, report.record) == (None, 0.1, "reference")
+    assert (report.threshold, report.tolerance, report.record) == (None, 0.1, "coarse")
     assert (report.interrupted, report.damage, report.verify) == (False, None, None)
 
 

@@ -33,10 +33,10 @@ Tolerance = Annotated[
     typer.Option(help="The same relative to the size of each step's output. Without either it is 0.01 (demo: 0.05)."),
 ]
 Record = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="How announced values are kept: reference (a copy), coarse (in bfloat16) or accumulated (one number per "
-        "position)."
+        "position). By default coarse from a tolerance of 0.01 on, else reference."
     ),
 ]
 Executor = Annotated[
@@ -69,7 +69,7 @@ def demo(
     json: Json = None,
     threshold: Threshold = None,
     tolerance: Tolerance = None,
-    record: Record = "reference",
+    record: Record = None,
     executor: Executor = None,
     precision: Precision = "float32",
     threads: Threads = 1,
@@ -94,7 +94,7 @@ def run(
         Path | None,
         typer.Option(metavar="FILE.json", help="How a frame becomes the input, instead of the model's own."),
     ] = None,
-    record: Record = "reference",
+    record: Record = None,
     executor: Executor = None,
     precision: Precision = "float32",
     threads: Threads = 1,

@@ -15,7 +15,7 @@ class StreamOptions:
 
     threshold: float | None
     tolerance: float | None
-    record: str
+    record: str | None
     executor: str | None
     precision: str
     threads: int

@@ -113,6 +113,12 @@ class AccumulatedRecord(Record):
 
 
 RECORDS = ("reference", "coarse", "accumulated")
+COARSE_FROM = 0.01  # tolerance from which rounding a copy to bfloat16 changes nothing (benchmarks.records)
+
+
+def default_record(tolerance: float | None) -> str:
+    """Returns the form used when none is asked for: "coarse" where the tolerance is well above its rounding."""
+    return "coarse" if tolerance is not None and tolerance >= COARSE_FROM else "reference"
 
 
 def start_record(form: str, value: Tensor, spec: ValueSpec) -> Record:

@@ -21,6 +21,7 @@ from saccade.stream.gate import Gate, GateSettings
 from saccade.stream.native import NativeExecutor
 from saccade.stream.passes import Pass
 from saccade.stream.picture_source import PictureSource
+from saccade.stream.record import default_record
 from saccade.stream.state import StreamState
 
 
@@ -42,7 +43,7 @@ class Stream:
             `StreamPool` is faster.
         profile: measure the time of every step, see `step_seconds` (native only).
         record: how announcements are remembered: "reference" (a copy), "coarse" (a copy in bfloat16) or "accumulated"
-            (one number per position).
+            (one number per position); by default "coarse" from a tolerance of 0.01 on, else "reference".
         preprocess: how a video frame becomes the model's input; the plan's own by default.
         state: a state of the same plan to go on from; a fresh one by default.
 
@@ -64,7 +65,7 @@ class Stream:
         precision: str = "float32",
         threads: int = 1,
         profile: bool = False,
-        record: str = "reference",
+        record: str | None = None,
         preprocess: Preprocess | None = None,
         state: StreamState | None = None,
     ) -> None:
@@ -88,7 +89,9 @@ class Stream:
                 f"the state holds values in {state.precision}, this stream keeps {self.precision}; open the stream "
                 f"with precision={state.precision!r}"
             )
-        self.state = state if state is not None else self._fresh_state(record)
+        self.state = (
+            state if state is not None else self._fresh_state(default_record(tolerance) if record is None else record)
+        )
         self._pictures = PictureSource(self.plan)
         self._in_spec = pytree.treespec_loads(self.plan.in_spec)
         self._out_spec = pytree.treespec_loads(self.plan.out_spec)

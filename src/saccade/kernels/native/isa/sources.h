@@ -49,7 +49,7 @@ public:
         int64_t tiles = 0;
         const bool in_place = !pk.copied || (pk.rows_in_place && in.stride == pk.in_per_group);
         const int64_t run_taps = pk.copied ? pk.along[2].count : 1;
-        Place place{-1, 0, {0, 0, 0}, {0, 0, 0}, false, false};
+        Place place{-1, 0, {0, 0, 0}, {0, 0, 0}, 0, false, false};
         for (int64_t at = 0; at < count && tiles < limit; ++tiles) {
             const int64_t n = count - at < tile_rows_ ? count - at : tile_rows_;
             const char** to = tile_pointers(tiles);
@@ -92,6 +92,7 @@ private:
     // An output position and, along each axis, the input index of its first tap; inside where no tap is on the padding.
     struct Place {
         int32_t position, n, at[3], from[3];
+        int64_t row;  // of the matrix, where the input's row begins that holds the first tap
         bool rows_inside, columns_inside;
     };
 
@@ -108,6 +109,7 @@ private:
             place.n = rest;
             const bool depth = set_from(place, 0), height = set_from(place, 1);
             place.rows_inside = depth && height;
+            place.row = in_row(place.n, place.from[0], place.from[1], 0);
         }
         place.columns_inside = set_from(place, 2);
         place.position = position;
@@ -138,7 +140,7 @@ private:
     }
 
     const char* first_tap(const Place& p, const char* data) const {
-        return data + in_row(p.n, p.from[0], p.from[1], p.from[2]) * row_bytes;
+        return data + (p.row + p.from[2]) * row_bytes;
     }
 
     // Index along one axis of the input that a tap of an output position reads, or -1.
