@@ -1,4 +1,4 @@
-"""README's tables of times, from the results of benchmarks.networks, benchmarks.kernels and benchmarks.streams.
+"""README's tables of times, from the results of benchmarks.networks, reduced, kernels and streams.
 
     python -m benchmarks.readme_table    # rewrites what is between the two marks in README.md
 
@@ -32,7 +32,7 @@ def rewrite(text: str, results: dict[str, dict[str, Any] | None]) -> str:
 
     Args:
         text: README as it is.
-        results: by benchmark ("networks", "kernels", "streams"), its JSON data; None or absent where there is none.
+        results: by benchmark ("networks", "reduced", "kernels", "streams"), its JSON data; None or absent where there is none.
 
     Raises:
         ValueError: the marks are not there once each, in this order.
@@ -46,7 +46,12 @@ def rewrite(text: str, results: dict[str, dict[str, Any] | None]) -> str:
 
 def tables(results: dict[str, dict[str, Any] | None]) -> str:
     """Returns the tables of those benchmarks that have a result, as Markdown."""
-    makers = {"networks": networks_table, "kernels": kernels_table, "streams": streams_table}
+    makers = {
+        "networks": networks_table,
+        "reduced": reduced_table,
+        "kernels": kernels_table,
+        "streams": streams_table,
+    }
     parts = [maker(found) for name, maker in makers.items() if (found := results.get(name)) and found.get("rows")]
     return "\n\n".join(parts)
 
@@ -69,6 +74,17 @@ def networks_table(result: dict[str, Any]) -> str:
         cells = [network, dtype, *([str(count)] if len(threads) > 1 else [])]
         cells += [_ms(by_case.get(case, {}).get("ms")) for case in CASES]
         cells += [_ms(_median(row.get(rival) for row in own)) for rival in RIVALS]
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def reduced_table(result: dict[str, Any]) -> str:
+    """Returns a line per type and reduction: how many times faster than OpenVINO a network runs whose macs were cut."""
+    lines = [f"A network whose macs a tolerance cuts as in the paper's Table 2; {_where(result)}:", ""]
+    lines += _head(["network", "", "macs /", "ms", "OpenVINO", "times faster", "paper"])
+    for row in result["rows"]:
+        cells = [row["network"], row["dtype"], _number(row["macs_ratio"], ".2f"), _ms(row["ms"])]
+        cells += [_ms(row["openvino_ms"]), _number(row["speed_up"], ".2f"), _number(row["paper_speed_up"], ".1f")]
         lines.append(_line(cells))
     return "\n".join(lines)
 
@@ -145,7 +161,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 def read(folder: Path = RESULTS) -> dict[str, dict[str, Any] | None]:
     """Returns the results there are in a folder, by benchmark."""
-    paths = {name: folder / f"{name}.json" for name in ("networks", "kernels", "streams")}
+    paths = {name: folder / f"{name}.json" for name in ("networks", "reduced", "kernels", "streams")}
     return {name: json.loads(path.read_text()) if path.is_file() else None for name, path in paths.items()}
 
 

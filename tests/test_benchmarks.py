@@ -364,7 +364,9 @@ def test_readme_tables_are_rewritten_between_the_marks_only() -> None:
     layers += [{"dtype": "float32", "density": 0.2, "realised": None}, {"dtype": "bfloat16", "density": 0.3}]
     layers += [{"dtype": "bfloat16", "density": 0.0501, "reduction": 20.0, "realised": value} for value in (0.25, 0.35)]
     pool = {"network": "n", "streams": 2, "threads": 1, "fps": 10.04, "openvino_fps": None, "state_bytes": 2_600_000}
+    cut = {"network": "n", "dtype": "float32", "macs_ratio": 4.301, "ms": 69.05, "openvino_ms": 245.4}
     results = {
+        "reduced": {"rows": [{**cut, "speed_up": 3.554, "paper_speed_up": 1.9}]},
         "networks": {"environment": {"machine": "m", "isa": "avx2"}, "rows": rows},
         "kernels": {"rows": layers, "table2": {}},
         "streams": {"rows": [pool], "two_streams_ratio": {"n": 1.956}},
@@ -381,6 +383,7 @@ def test_readme_tables_are_rewritten_between_the_marks_only() -> None:
     assert "| bfloat16 | - | 0.30 (0.25) |" in new
     assert "| n | 2 | 1 | 10.0 | - | 3 | - |" in new
     assert "n 1.96 times" in new
+    assert "| n | float32 | 4.30 | 69.0 | 245 | 3.55 | 1.9 |" in new
     assert rewrite(new, results) == new
     assert rewrite(text, {"networks": None}) == f"# Title\n\n{START}\n\n{END}\n\nmore\n"
 
