@@ -32,8 +32,8 @@ def rewrite(text: str, results: dict[str, dict[str, Any] | None]) -> str:
 
     Args:
         text: README as it is.
-        results: by benchmark ("networks", "reduced", "kernels", "streams"), its JSON data; None or absent where there is
-            none.
+        results: by benchmark ("networks", "reduced", "kernels", "streams"), its JSON data; None or absent where there
+            is none.
 
     Raises:
         ValueError: the marks are not there once each, in this order.
