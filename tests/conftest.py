@@ -1,11 +1,14 @@
 """Settings of every test process."""
 
+import signal
+
 import pytest
 import torch
 from hypothesis import settings
 
 from saccade.kernels import cpu
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with Ctrl-C ignored
 torch.set_num_threads(1)  # two pools of threads on two cores spin each other to death
 settings.register_profile("saccade", deadline=None)  # no test asserts a time
 settings.load_profile("saccade")
