@@ -89,9 +89,9 @@ class Stream:
                 f"the state holds values in {state.precision}, this stream keeps {self.precision}; open the stream "
                 f"with precision={state.precision!r}"
             )
-        self.state = (
-            state if state is not None else self._fresh_state(default_record(tolerance) if record is None else record)
-        )
+        if record is None:
+            record = default_record(tolerance)
+        self.state = state if state is not None else self._fresh_state(record)
         self._pictures = PictureSource(self.plan)
         self._in_spec = pytree.treespec_loads(self.plan.in_spec)
         self._out_spec = pytree.treespec_loads(self.plan.out_spec)

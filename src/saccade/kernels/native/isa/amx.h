@@ -18,7 +18,7 @@ public:
     SACCADE_INLINE int64_t chunks_of(const Packing& p) { return p.units / 16; }
     SACCADE_INLINE int64_t scratch_bytes(const Convolution& c, const Packing& p) {
         if (!p.tiles) return 0;
-        const int64_t panels = Sources::tiles_at_once(c);
+        const int64_t panels = Sources::tiles_at_once(c, p);
         return 64 + panels * chunks_of(p) * (copied_panel_bytes_per_chunk + int64_t(sizeof(Chunk)));
     }
 
@@ -27,7 +27,7 @@ public:
         char* at = from.free_scratch();
         at += (64 - reinterpret_cast<uintptr_t>(at) % 64) % 64;
         panels = at;
-        table = reinterpret_cast<Chunk*>(at + Sources::tiles_at_once(c) * chunks * copied_panel_bytes_per_chunk);
+        table = reinterpret_cast<Chunk*>(at + Sources::tiles_at_once(c, pk) * chunks * copied_panel_bytes_per_chunk);
         Config config{};
         config.palette = 1;
         for (int i = 0; i < 8; ++i) {

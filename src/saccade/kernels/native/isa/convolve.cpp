@@ -175,7 +175,9 @@ void pack(const Convolution& c, const float* weight, const float* bias, void* in
 
 int64_t convolve_chunk(const Convolution& c) {
     if (is_depthwise(c)) return 512;
-    return Grouping(c).by_channels ? by_channels_chunk : Sources::tiles_at_once(c) * rows_per_tile(Packing(c));
+    if (Grouping(c).by_channels) return by_channels_chunk;
+    const Packing packing(c);
+    return Sources::tiles_at_once(c, packing) * rows_per_tile(packing);
 }
 
 int64_t convolve_scratch_bytes(const Convolution& c) {

@@ -80,7 +80,8 @@ struct Packing {
     int64_t runs_joined;   // of window rows whose taps lie side by side, the runs that are then one; 1: none are
     int64_t blocks, block_stride, group_stride;
 
-    explicit Packing(const Convolution& conv, int32_t phase = 0) : c(conv), joined(Grouping(conv).joined) {
+    explicit Packing(const Convolution& conv, int32_t phase = 0)
+        : c(conv), joined(Grouping(conv).joined), inputs(c.in_channels / c.groups), outputs(c.out_channels / c.groups) {
         for (int axis = 2; axis >= 0; --axis) {
             const int32_t stride = c.transposed ? c.window.stride[axis] : 1;
             along[axis] = AxisTaps(c, axis, phase % stride);
@@ -90,8 +91,8 @@ struct Packing {
         widens = c.type == Type::bf16 && unit == Type::f32;
         groups = c.groups / joined;
         taps = int64_t(along[0].count) * along[1].count * along[2].count;
-        in_per_group = c.in_channels / groups;
-        out_per_group = c.out_channels / groups;
+        in_per_group = joined * inputs;
+        out_per_group = joined * outputs;
         values = taps * in_per_group;
         const int64_t per_unit = unit == Type::bf16 ? 2 : 1;
         units = (values + per_unit - 1) / per_unit;
@@ -145,16 +146,13 @@ struct Packing {
             for (int64_t o = 0; o < out_per_group; ++o) {
                 if (given_bias) bias_row[o] = given_bias[g * out_per_group + o];
                 float* column = packed + (o / block) * block_stride + o % block;
-                int64_t k = 0;
+                const int64_t of = o / outputs;  // of the joined groups; what it does not read stays 0
+                int64_t k = of * inputs;
                 for (int32_t d = 0; d < along[0].count; ++d)
                     for (int32_t h = 0; h < along[1].count; ++h)
-                        for (int32_t x = 0; x < along[2].count; ++x)
-                            for (int64_t i = 0; i < in_per_group; ++i, ++k) {
-                                const int64_t outputs = out_per_group / joined, inputs = in_per_group / joined;
-                                if (o / outputs == i / inputs)  // others of joined groups stay 0
-                                    put(column, k,
-                                        weight[place(g * joined + o / outputs, o % outputs, i % inputs, d, h, x)]);
-                            }
+                        for (int32_t x = 0; x < along[2].count; ++x, k += in_per_group)
+                            for (int64_t i = 0; i < inputs; ++i)
+                                put(column, k + i, weight[place(g * joined + of, o - of * outputs, i, d, h, x)]);
             }
         }
     }
@@ -163,7 +161,6 @@ private:
     // Where torch's layout holds the weight from input i to output o of group g at a tap of the phase.
     int64_t place(int64_t g, int64_t o, int64_t i, int32_t d, int32_t h, int32_t x) const {
         const int32_t* kernel = c.window.kernel;
-        const int64_t inputs = in_per_group / joined, outputs = out_per_group / joined;
         const int64_t pair = c.transposed ? (g * inputs + i) * outputs + o : (g * outputs + o) * inputs + i;
         const int64_t row = (pair * kernel[0] + along[0].first + d * along[0].every) * kernel[1] + along[1].first +
                             h * along[1].every;
@@ -178,7 +175,8 @@ private:
     }
 
     const Convolution& c;
-    int32_t joined;  // groups of the convolution in one of these
+    const int32_t joined;           // groups of the convolution in one of these
+    const int64_t inputs, outputs;  // of a group of the convolution
 };
 
 }  // namespace SACCADE_ISA_NAMESPACE

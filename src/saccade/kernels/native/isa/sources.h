@@ -12,15 +12,15 @@ SACCADE_INLINE int64_t rows_per_tile(const Packing& p) { return p.tiles ? matrix
 
 class Sources {
 public:
-    SACCADE_INLINE int64_t tiles_at_once(const Convolution& c) {
-        const int64_t fit = 256 * 1024 / (rows_per_tile(Packing(c)) * padded(c.out_channels) * 4);
+    SACCADE_INLINE int64_t tiles_at_once(const Convolution& c, const Packing& p) {
+        const int64_t fit = 256 * 1024 / (rows_per_tile(p) * padded(c.out_channels) * 4);
         return fit < 4 ? 4 : fit > max_tiles ? max_tiles : fit;
     }
     SACCADE_INLINE int64_t zeros_bytes(const Packing& p) { return round_up(p.in_per_group * 4, 64); }
     SACCADE_INLINE int64_t copy_bytes(const Packing& p) { return p.copied ? round_up(p.units * 4, 64) : 0; }
     SACCADE_INLINE int64_t scratch_bytes(const Convolution& c, const Packing& p) {
         return 64 + zeros_bytes(p) + round_up(p.taps * 8, 64) +
-               tiles_at_once(c) * rows_per_tile(p) * (round_up(p.runs * 8, 64) + copy_bytes(p));
+               tiles_at_once(c, p) * rows_per_tile(p) * (round_up(p.runs * 8, 64) + copy_bytes(p));
     }
 
     Sources(const Convolution& conv, const Packing& packing, Rows rows, void* scratch)
@@ -34,7 +34,7 @@ public:
         at += round_up(pk.taps * 8, 64);
         pointers = reinterpret_cast<const char**>(at);
         tile_rows_ = rows_per_tile(pk);
-        at += tiles_at_once(c) * tile_rows_ * round_up(pk.runs * 8, 64);
+        at += tiles_at_once(c, pk) * tile_rows_ * round_up(pk.runs * 8, 64);
         copies = at;
         parts = pk.copied || pk.taps == 0 ? 1 : pk.runs / pk.taps;
         run_bytes = pk.run_units * 4;
@@ -42,10 +42,10 @@ public:
         set_offsets();
     }
 
-    // Sets the pointers of up to tiles_at_once(c) tiles; `rows` gets how many positions each takes. Returns the tiles.
+    // Sets the pointers of up to `tiles_at_once` tiles; `rows` gets how many positions each takes. Returns the tiles.
     int64_t fill(int64_t group, const int32_t* positions, int64_t count, int* rows) {
         const char* data = static_cast<const char*>(in.data) + group * value_bytes;
-        const int64_t limit = tiles_at_once(c);
+        const int64_t limit = tiles_at_once(c, pk);
         int64_t tiles = 0;
         const bool in_place = !pk.copied || (pk.rows_in_place && in.stride == pk.in_per_group);
         const int64_t run_taps = pk.copied ? pk.along[2].count : 1;
@@ -82,7 +82,7 @@ public:
     int64_t joined(int64_t tile) const { return joined_[tile]; }
 
     // Behind what `scratch_bytes` counts.
-    char* free_scratch() const { return copies + tiles_at_once(c) * tile_rows_ * copy_bytes(pk); }
+    char* free_scratch() const { return copies + tiles_at_once(c, pk) * tile_rows_ * copy_bytes(pk); }
 
     const char** tile_pointers(int64_t tile) const {
         return pointers + tile * tile_rows_ * (round_up(pk.runs * 8, 64) / 8);
