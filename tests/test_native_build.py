@@ -100,7 +100,8 @@ def test_another_build_of_the_module_can_be_named(tmp_path: Path) -> None:
     other.write_bytes(Path(module.__file__).read_bytes())
     code = (
         "from saccade.kernels import cpu; module = cpu.native_module(); print(module.__file__)\n"
-        "from saccade.kernels import _native; assert _native is module"
+        "from saccade.kernels import _native; assert _native is module\n"
+        "cpu._load.cache_clear(); assert cpu.native_module() is module"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
