@@ -1,0 +1,1 @@
+"""What Skip-Convolutions are compared with: compression, pruning, and propagation between key frames."""

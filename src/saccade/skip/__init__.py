@@ -1,0 +1,1 @@
+"""Skip-Convolutions: gated convolutions over clips, and networks converted to them."""
