@@ -7,17 +7,15 @@ few hundred bytes of settings give the same frames on every machine.
 from __future__ import annotations
 
 import math
-import tempfile
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.data.codec import encode_and_decode
 from saccade.data.street_scene import Scene, draw_scene
 from saccade.data.street_traffic import Placement, drive
 from saccade.data.street_vehicles import CLASSES, OVERSAMPLING
-from saccade.video import read_video, write_video
 
 __all__ = ["CLASSES", "StreetConfig", "StreetLabels", "StreetVideo", "encode_and_decode", "render_street"]
 
@@ -195,16 +193,3 @@ def render_street(config: StreetConfig) -> StreetVideo:
             picture += config.noise * sensor.standard_normal(picture.shape, dtype=np.float32)
         video[i] = np.clip(np.rint(picture), 0, 255)
     return StreetVideo(config, video, tuple(labels), masks, (path / OVERSAMPLING).astype(np.float32))
-
-
-def encode_and_decode(video: StreetVideo, *, crf: int = 23) -> StreetVideo:
-    """Return the video with its frames sent through H.264 (libx264, yuv420p); all else is unchanged.
-
-    The codec pads odd sizes by one row or column; these are cut off again.
-    """
-    height, width = video.frames.shape[1:3]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "street.mp4"
-        write_video(path, video.frames, fps=video.config.fps, codec="libx264", crf=crf)
-        decoded = np.stack([frame.data[:height, :width] for frame in read_video(path)])
-    return replace(video, frames=decoded)
