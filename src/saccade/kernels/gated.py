@@ -37,7 +37,7 @@ def gated_convolution(
             stride, padding and dilation, and no groups.
         gate_bias: (1,). The gate fires where its convolution plus this is more than 0.
         norm: whether the gate's convolution reads sum_c |r| instead of r, the change of x since the last frame.
-        block: side of the square of positions that fire together.
+        block: side of the square of positions, in H and W, that fire together; in 3D each depth is on its own.
         form: "residual" (z += w * r where the gate fires) or "refresh" (z = w * x + bias there).
     """
     return torch.ops.aten.convolution.default(

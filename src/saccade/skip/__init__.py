@@ -1,1 +1,24 @@
 """Skip-Convolutions: gated convolutions over clips, and networks converted to them."""
+
+from saccade.skip.clip import ClipState, Firing, LayerFiring
+from saccade.skip.convert import Conversion, convert
+from saccade.skip.gates import Gumbel, InputNorm, OutputNorm, Skip
+from saccade.skip.layer import SkipConv2d, SkipConv3d
+from saccade.skip.loss import gate_loss
+from saccade.skip.run import ClipModel
+
+__all__ = [
+    "ClipModel",
+    "ClipState",
+    "Conversion",
+    "Firing",
+    "Gumbel",
+    "InputNorm",
+    "LayerFiring",
+    "OutputNorm",
+    "Skip",
+    "SkipConv2d",
+    "SkipConv3d",
+    "convert",
+    "gate_loss",
+]

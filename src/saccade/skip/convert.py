@@ -1,0 +1,128 @@
+"""`convert`: a network's convolutions become gated ones, its weights stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import nn
+
+from saccade.errors import InputError, ModelError
+from saccade.skip.gates import Skip
+from saccade.skip.layer import SkipConv2d, SkipConv3d, _SkipConv
+
+Where = Callable[[str, nn.Module], bool]
+Make = Callable[[nn.Module, Skip, str], nn.Module]
+
+
+def _two_dimensional(conv: nn.Module, what: Skip, name: str) -> nn.Module:
+    return SkipConv2d.from_convolution(conv, what, name=name)
+
+
+def _three_dimensional(conv: nn.Module, what: Skip, name: str) -> nn.Module:
+    return SkipConv3d.from_convolution(conv, what, name=name)
+
+
+def _same_padded(conv: nn.Module, what: Skip, name: str) -> nn.Module:
+    return SkipConv2d.from_convolution(conv, what, name=name, same=True)
+
+
+# How each kind of convolution is converted. By name, so that libraries need not be imported to be recognised.
+_REGISTRY: dict[str, Make] = {
+    "torch.nn.modules.conv.Conv2d": _two_dimensional,
+    "torch.nn.modules.conv.Conv3d": _three_dimensional,
+    "timm.layers.conv2d_same.Conv2dSame": _same_padded,
+}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert` did.
+
+    Attributes:
+        what: the gate, block and form.
+        converted: names of the layers that are gated now.
+        left: names of the convolutions and linear layers that are as they were, and why.
+    """
+
+    what: Skip
+    converted: tuple[str, ...]
+    left: Mapping[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.converted)} convolutions gated: {self.what}"]
+        return "\n".join(lines + [f"  {name} left as it is: {why}" for name, why in self.left.items()])
+
+
+def convert(model: nn.Module, what: Skip, where: Where | None = None) -> Conversion:
+    """Replaces the convolutions of a model, in place, by Skip-Convolutions that share their weights.
+
+    Run the model on clips through `ClipModel`, or export it (`saccade.make_plan`, `saccade.Stream`) to follow a video.
+    Converting a converted model again changes its gates. What a model computes with functions (`F.conv2d`) is not seen.
+
+    Args:
+        model: any module that holds convolutions; not itself one.
+        what: gate, block and form.
+        where: called with each convolution's name and the module; only those it returns True for are converted.
+
+    Returns:
+        Which layers were converted, and which not and why.
+
+    Raises:
+        InputError: the model is itself a convolution.
+        ModelError: there was nothing to convert.
+    """
+    if _maker(model) is not None or isinstance(model, _SkipConv):
+        raise InputError(
+            f"the model is itself a {type(model).__name__}, which cannot be replaced in place; wrap it in a module, or "
+            "make a SkipConv2d.from_convolution(...)"
+        )
+    converted: list[str] = []
+    left: dict[str, str] = {}
+    made: dict[nn.Module, nn.Module] = {}  # a layer that is in several places stays one
+    for parent_name, parent in list(model.named_modules()):
+        for child_name, child in list(parent.named_children()):
+            name = f"{parent_name}.{child_name}" if parent_name else child_name
+            if child in made:
+                setattr(parent, child_name, made[child])
+                continue
+            why = _why_not(name, child, where)
+            if why is None:
+                continue
+            if why:
+                left[name] = why
+                continue
+            made[child] = _make(child, what, name)
+            setattr(parent, child_name, made[child])
+            converted.append(name)
+    if not converted:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:5]) or "it holds no convolutions"
+        raise ModelError(f"{type(model).__name__} has nothing to gate: {reasons}")
+    return Conversion(what, tuple(converted), MappingProxyType(left))
+
+
+def _why_not(name: str, module: nn.Module, where: Where | None) -> str | None:
+    """Returns None for what is no layer of interest, else why it is left as it is; "" where it can be converted."""
+    if not isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+        return None
+    if isinstance(module, nn.Linear):
+        return "a linear layer has no positions in space"
+    if _maker(module) is None and not isinstance(module, _SkipConv):
+        return f"no gated form of {type(module).__module__}.{type(module).__qualname__}"
+    if where is not None and not where(name, module):
+        return "not asked for"
+    return ""
+
+
+def _maker(module: nn.Module) -> Make | None:
+    return _REGISTRY.get(f"{type(module).__module__}.{type(module).__qualname__}")
+
+
+def _make(module: nn.Module, what: Skip, name: str) -> nn.Module:
+    if isinstance(module, _SkipConv):
+        again: nn.Module = type(module).from_convolution(module, what, name=name, same=module.same)
+        return again
+    maker = _maker(module)
+    assert maker is not None
+    return maker(module, what, name)

@@ -1,0 +1,94 @@
+"""`ClipModel`: a converted network run over clips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from saccade.errors import InputError
+from saccade.skip.clip import Clip, ClipState, Firing, LayerFiring, reference_frames, working_on
+from saccade.skip.layer import _SkipConv
+
+_COUNTED = (nn.modules.conv._ConvNd, nn.Linear)
+
+
+class ClipModel(nn.Module):
+    """Runs a network over clips: (B, T, C, H, W) in, its outputs as (B, T, ...), and what its gates did.
+
+    The network sees the B * T pictures at once, layer by layer: a layer's gate needs its own input of the frame before
+    and nothing else, so this equals running it frame by frame. Works for any network, converted or not.
+
+    Args:
+        model: the network; its outputs' first axis must be the pictures'.
+        reference_every: a reference frame each so many frames; None: the first frame of a video only.
+    """
+
+    def __init__(self, model: nn.Module, *, reference_every: int | None = None) -> None:
+        super().__init__()
+        reference_frames(0, 1, reference_every)
+        self.model, self.reference_every = model, reference_every
+
+    def forward(self, clip: Tensor, state: ClipState | None = None, *, masks: bool = False) -> tuple[Any, Firing]:
+        """Returns the network's outputs, every tensor (B, T, ...), and the ledger of its gates.
+
+        Args:
+            clip: (B, T, C, H, W), or more axes after T.
+            state: what came before the clip in its video, moved on by it; None: the clip begins with a reference frame.
+            masks: keep where each gate fired, in the ledger.
+
+        Raises:
+            InputError: the clip is no clip, the network mixes up its pictures, or the state is of another network.
+        """
+        if clip.dim() < 4 or 0 in clip.shape[:2]:
+            raise InputError(
+                f"got a clip of shape {tuple(clip.shape)}; expected (B, T, C, H, W) with B and T at least 1"
+            )
+        batch, frames = int(clip.shape[0]), int(clip.shape[1])
+        start = 0 if state is None else state.frames
+        reference = reference_frames(start, frames, self.reference_every)
+        work = Clip(batch, frames, reference, state, masks)
+        with working_on(work), _counting(self.model, work):
+            outputs = self.model(clip.flatten(0, 1))
+        if state is not None:
+            state.frames += frames
+        return pytree.tree_map_only(Tensor, lambda item: _apart(item, batch, frames), outputs), Firing(
+            tuple(work.calls), reference
+        )
+
+
+def _apart(output: Tensor, batch: int, frames: int) -> Tensor:
+    if output.dim() == 0 or output.shape[0] != batch * frames:
+        raise InputError(
+            f"the network returned {tuple(output.shape)} for {batch} x {frames} pictures; expected their number as the "
+            "first axis. A network over clips must treat each picture on its own"
+        )
+    return output.unflatten(0, (batch, frames))
+
+
+@contextmanager
+def _counting(model: nn.Module, clip: Clip) -> Iterator[None]:
+    """Enters the convolutions and linear layers without a gate into the clip's ledger, while the block runs."""
+
+    def count(name: str) -> Any:
+        def hook(module: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            if torch.is_tensor(output) and output.shape[0] == clip.batch * clip.frames:
+                source = inputs[0] if isinstance(module, nn.modules.conv._ConvTransposeNd) else output
+                per_output = math.prod(module.weight.shape[1:])
+                share = torch.ones(clip.batch, clip.frames, device=output.device)
+                macs = math.prod(source.shape[1:]) * per_output
+                clip.calls.append(LayerFiring(name, macs, 0, share, gated=False))
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if isinstance(module, _COUNTED) and not isinstance(module, _SkipConv):
+                handle = module.register_forward_hook(count(name))
+                stack.callback(handle.remove)
+        yield
