@@ -16,6 +16,7 @@ NAMES = (
     "timm:NAME@pretrained",
     "effdet:NAME",
     "effdet:NAME@pretrained",
+    "hrnet-pose:WIDTH",
     "FILE.pt2",
     "package.module:factory",
 )
@@ -28,6 +29,7 @@ def load_model(name: str) -> LoadedModel:
         street-detector: the detector that comes with Saccade, trained on rendered streets.
         timm:NAME, effdet:NAME: a network of those libraries with random weights (the same every time); with
             `@pretrained` behind it, with the weights they download.
+        hrnet-pose:WIDTH: HRNet with a pose head; tiny, small, w18, w32, w48, the last three also `@pretrained`.
         FILE.pt2: a program written by `torch.export.save`.
         package.module:factory: a function of yours, found from the current folder too, that takes nothing and
             returns a `LoadedModel` or a pair (model, example).
@@ -49,6 +51,10 @@ def load_model(name: str) -> LoadedModel:
         from saccade.zoo.image_models import load_effdet
 
         return load_effdet(name)
+    if name.startswith("hrnet-pose:"):
+        from saccade.zoo.hrnet_pose import load_hrnet_pose
+
+        return load_hrnet_pose(name)
     if name.endswith(".pt2") or Path(name).is_file():
         from saccade.zoo.programs import load_program_file
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, get_args
 
 import torch
-from torch import nn
 
 from saccade.errors import ModelError
 from saccade.preprocess import Fit, Interpolation, Preprocess
 from saccade.zoo.effdet_boxes import decode_effdet
 from saccade.zoo.loaded import LoadedModel
+from saccade.zoo.making import IMAGENET_MEAN, IMAGENET_STD, PRETRAINED, create, split_pretrained, weights_origin
 from saccade.zoo.torchvision_repair import import_extra
 
-SEED = 0  # of the random weights; the same name always gives the same numbers
-PRETRAINED = "@pretrained"
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KNOWN = get_args(Interpolation)
 
 
@@ -33,10 +29,10 @@ def load_timm(name: str) -> LoadedModel:
         ModelError: timm has no such network, it takes no picture, or its weights cannot be downloaded.
     """
     timm = import_extra("timm", extra="zoo")
-    architecture, pretrained = _split(name.removeprefix("timm:"))
+    architecture, pretrained = split_pretrained(name.removeprefix("timm:"))
     if not timm.is_model(architecture):
         raise ModelError(_unknown(name, architecture, timm.list_models(), library="timm"))
-    model = _create(name, pretrained, lambda: timm.create_model(architecture, pretrained=pretrained), library="timm")
+    model = create(name, pretrained, lambda: timm.create_model(architecture, pretrained=pretrained), library="timm")
     settings = timm.data.resolve_data_config(getattr(model, "pretrained_cfg", {}))
     channels, height, width = settings["input_size"]
     preprocess = None
@@ -48,7 +44,7 @@ def load_timm(name: str) -> LoadedModel:
         example=(torch.zeros(1, channels, height, width),),
         preprocess=preprocess,
         kind="classification",
-        weights=_origin(pretrained),
+        weights=weights_origin(pretrained),
     )
 
 
@@ -63,11 +59,11 @@ def load_effdet(name: str) -> LoadedModel:
         ModelError: effdet has no such network, or its weights cannot be downloaded.
     """
     effdet = import_extra("effdet", extra="zoo")
-    architecture, pretrained = _split(name.removeprefix("effdet:"))
+    architecture, pretrained = split_pretrained(name.removeprefix("effdet:"))
     known = import_extra("effdet.config", extra="zoo").model_config.efficientdet_model_param_dict
     if architecture not in known:
         raise ModelError(_unknown(name, architecture, known, library="effdet"))
-    model = _create(
+    model = create(
         name,
         pretrained,
         lambda: effdet.create_model(architecture, bench_task="", pretrained=pretrained, pretrained_backbone=False),
@@ -91,7 +87,7 @@ def load_effdet(name: str) -> LoadedModel:
         ),
         decode=partial(decode_effdet, anchors=anchors, classes=classes, size=size),
         kind="detection",
-        weights=_origin(pretrained),
+        weights=weights_origin(pretrained),
     )
 
 
@@ -110,14 +106,6 @@ def _timm_preprocess(settings: dict[str, Any]) -> Preprocess:
     )
 
 
-def _split(name: str) -> tuple[str, bool]:
-    return name.removesuffix(PRETRAINED), name.endswith(PRETRAINED)
-
-
-def _origin(pretrained: bool) -> str:
-    return "pretrained" if pretrained else f"random, seed {SEED}"
-
-
 def _unknown(name: str, architecture: str, known: Iterable[str], *, library: str) -> str:
     near = difflib.get_close_matches(architecture, list(known), n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(f'{library}:{other}' for other in near)}? " if near else ""
@@ -125,20 +113,3 @@ def _unknown(name: str, architecture: str, known: Iterable[str], *, library: str
         f"{name}: {library} has no network {architecture!r}. {hint}"
         f"Expected {library}:NAME or {library}:NAME{PRETRAINED}."
     )
-
-
-def _create(name: str, pretrained: bool, make: Callable[[], nn.Module], *, library: str) -> Any:
-    """Returns the network in evaluation mode, the same each time; torch's random state is left as it was."""
-    try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the library's own code is warned of
-            torch.manual_seed(SEED)
-            return make().eval()
-    except Exception as error:
-        reason = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
-        if pretrained:
-            raise ModelError(
-                f"{name}: its weights cannot be loaded ({reason}). Without {PRETRAINED} the same network comes with "
-                "random weights and needs no network connection."
-            ) from error
-        raise ModelError(f"{name}: {library} cannot make it ({reason}).") from error
