@@ -82,9 +82,9 @@ def convert(model: nn.Module, what: Skip, where: Where | None = None) -> Convers
     left: dict[str, str] = {}
     made: dict[nn.Module, nn.Module] = {}  # a layer that is in several places stays one
     for parent_name, parent in list(model.named_modules()):
-        for child_name, child in list(parent.named_children()):
+        for child_name, child in list(parent._modules.items()):  # named_children leaves second names away
             name = f"{parent_name}.{child_name}" if parent_name else child_name
-            if child in made:
+            if child is not None and child in made:
                 setattr(parent, child_name, made[child])
                 continue
             why = _why_not(name, child, where)
@@ -93,6 +93,7 @@ def convert(model: nn.Module, what: Skip, where: Where | None = None) -> Convers
             if why:
                 left[name] = why
                 continue
+            assert child is not None
             made[child] = _make(child, what, name)
             setattr(parent, child_name, made[child])
             converted.append(name)
@@ -102,7 +103,7 @@ def convert(model: nn.Module, what: Skip, where: Where | None = None) -> Convers
     return Conversion(what, tuple(converted), MappingProxyType(left))
 
 
-def _why_not(name: str, module: nn.Module, where: Where | None) -> str | None:
+def _why_not(name: str, module: nn.Module | None, where: Where | None) -> str | None:
     """Returns None for what is no layer of interest, else why it is left as it is; "" where it can be converted."""
     if not isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
         return None

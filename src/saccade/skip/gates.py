@@ -139,7 +139,7 @@ def sample(score: Tensor, *, temperature: float) -> Tensor:
     uniform = torch.rand_like(score).clamp_(torch.finfo(score.dtype).tiny, 1 - torch.finfo(score.dtype).eps)
     noisy = score + uniform.log() - torch.log1p(-uniform)
     soft = torch.sigmoid(noisy / temperature)
-    return decide(noisy).detach() + soft - soft.detach()
+    return decide(noisy).detach() + (soft - soft.detach())
 
 
 def in_blocks(fired: Tensor, block: int) -> Tensor:

@@ -149,7 +149,7 @@ class _SkipConv(nn.Module):
             residual = x[:, steps] - torch.stack(last, 1)
             fired = self._fire(residual.flatten(0, 1), kernel, geometry).unflatten(0, (clip.batch, len(steps)))
         else:
-            residual, fired = x[:, :0], x[:, :0]
+            residual, fired = x[:, :0], x.new_zeros(clip.batch, 0, 1, *[1] * len(self.kernel_size))
         run = self._residual_form if self.what.form == "residual" else self._refresh_form
         z = run(x, residual, fired, whole.tolist(), before, geometry)
         self._account(clip, x, z, fired, whole, kernel)
