@@ -26,4 +26,4 @@ def encode_and_decode(video: Video, *, crf: int = 23) -> Video:
         path = Path(folder) / "rendered.mp4"
         write_video(path, rendered.frames, fps=rendered.config.fps, codec="libx264", crf=crf)
         frames = np.stack([frame.data[:height, :width] for frame in read_video(path)])
-    return dataclasses.replace(rendered, frames=frames)  # type: ignore[no-any-return]
+    return dataclasses.replace(rendered, frames=frames)
