@@ -51,3 +51,11 @@ class DamagedVideoError(VideoError):
 
 class MissingExtraError(SaccadeError):
     """An optional dependency is needed for what was asked and is not installed."""
+
+
+class RecipeError(SaccadeError):
+    """A recipe cannot be found, does not take the options given, or describes a training that cannot be."""
+
+
+class TrainingError(SaccadeError):
+    """Training cannot start or go on: a loss that is not finite, a checkpoint of another recipe, a sample that fails."""
