@@ -61,11 +61,10 @@ class PuppetConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"PuppetConfig: {name} is {value!r}; expected a number of at least 0")
-        for name, least_wrong in (("light_drift", 1.0), ("occluder", 1.0 + 1e-9)):
-            if getattr(self, name) >= least_wrong:
-                raise ValueError(
-                    f"PuppetConfig: {name} is {getattr(self, name)!r}; expected less than {least_wrong:.0f}"
-                )
+        if self.occluder > 1:
+            raise ValueError(f"PuppetConfig: occluder is {self.occluder!r}; expected at most 1")
+        if self.light_drift >= 1:
+            raise ValueError(f"PuppetConfig: light_drift is {self.light_drift!r}; expected less than 1")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

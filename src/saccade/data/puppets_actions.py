@@ -66,7 +66,7 @@ def wave(rng: Rng, seconds: Floats) -> Motion:
 def clap(rng: Rng, seconds: Floats) -> Motion:
     """Clap in front of the chest."""
     motion, phase = Motion(len(seconds)), _phase(rng, seconds, 0.4, 0.75)
-    gap = 0.010 + rng.uniform(0.06, 0.13) * (0.5 - 0.5 * np.cos(2 * np.pi * phase)) ** 0.7
+    gap = 0.010 + rng.uniform(0.08, 0.15) * (0.5 - 0.5 * np.cos(2 * np.pi * phase)) ** 0.7
     level, ahead = HIP_HEIGHT + SPINE - rng.uniform(0.02, 0.10), rng.uniform(0.20, 0.24)
     for index, side in enumerate(SIDES):
         motion.grip[:, index] = np.stack([side * gap, ahead + 0 * gap, level + 0 * gap], 1)
@@ -85,8 +85,8 @@ def walk(rng: Rng, seconds: Floats) -> Motion:
     ends = [0.5 * turning, 0.5 - 0.5 * turning, 0.5 + 0.5 * turning, 1 - 0.5 * turning]
     motion.turn += np.pi / 2 * keyed(lap, ends, [1, 1, -1, -1])
     stride = rng.uniform(0.14, 0.2)
-    step = np.cumsum(np.abs(np.gradient(motion.travel))) if len(seconds) > 1 else np.zeros(1)
-    step = step / (4 * stride) + rng.random()
+    way = np.cumsum(np.abs(np.diff(motion.travel, prepend=motion.travel[:1])))
+    step = way / (4 * stride) + rng.random()
     for index in range(2):
         phase = (step + index / 2) % 1.0
         motion.ankles[:, index, 1] += stride * np.where(phase < 0.5, 1 - 4 * phase, -np.cos(2 * np.pi * (phase - 0.5)))
@@ -113,7 +113,7 @@ def jump(rng: Rng, seconds: Floats) -> Motion:
     motion.ankles[:, :, 2] += rise[:, None]
     motion.toes += (0.7 * (rise > 0) * np.minimum(1, rise / 0.04))[:, None]
     motion.lean += 0.55 * crouch
-    arms = keyed(phase, [0.0, 0.12, 0.3, 0.46, 0.6, 0.8], [0, 0, -0.7, 2.7, 2.4, 0])
+    arms = keyed(phase, [0.0, 0.12, 0.3, 0.5, 0.6, 0.85], [0, 0, -0.5, 2.3, 2.2, 0])
     motion.hands[:, :, 1] = (0.31 * np.sin(arms))[:, None]
     motion.hands[:, :, 2] = (-0.31 * np.cos(arms))[:, None]
     _facing(rng, motion, most=0.8, around=rng.choice([0.0, 1.2]))

@@ -196,7 +196,8 @@ class Canvas:
         half = np.float32(0.5)
         lit = np.float32(0.35 * looks.light[0]) * np.clip(across, -half, half)
         shade = np.float32(1.05) - np.float32(0.25) * rim * rim + lit
-        self.put(where, np.clip(np.float32(radius + 0.5) - off, 0, 1), shade[..., None] * colour, number)
+        painted = (shade[..., None] * colour).astype(np.float32)
+        self.put(where, np.clip(np.float32(radius + 0.5) - off, 0, 1), painted, number)
 
     def head(self, centre: Floats, radius: float, gaze: Floats, looks: Looks, number: int) -> None:
         """Paint a ball that looks along `gaze` (3,): right, down and near; hair covers what looks away."""

@@ -52,7 +52,7 @@ def draw_background(rng: Rng, *, height: int, width: int, ground: float, scale: 
             canvas[:floor] *= np.where(columns % wide < wide // 2, rng.uniform(0.8, 0.95), 1)[..., None]
         if kind == "room":
             canvas[max(0, floor - max(1, round(0.03 * scale))) : floor] *= 0.7
-            across = (columns - width / 2) / (1 + 1.5 * (rows - floor) / height) + width
+            across = (columns - width / 2) / (1 + 1.5 * np.maximum(rows - floor, 0) / height) + width
             canvas[floor:][((across // max(3, 0.12 * scale)) % 2 == 0)[floor:]] *= 0.9
     for _ in range(rng.integers(2, 8)):
         _thing(rng, canvas, floor=floor, scale=scale, standing=kind == "field" or rng.random() < 0.5)
@@ -126,8 +126,8 @@ def _screen(rng: Rng, frames: int, fps: float, *, width: int, ground: float, sca
     top = ground - rng.uniform(0.5, 1.0) * scale
     places = np.array([[middle - wide / 2, top], [middle + wide / 2, top + high]])
     tint, speed, bars = rng.uniform(0.3, 1.0, 3), rng.uniform(-1.5, 1.5), rng.uniform(6, 20) / wide
-    flicker = rng.uniform(0.35, 1.0, frames)
-    cut = np.cumsum(rng.random(frames) < 1 / (1.5 * fps))
+    dice = np.random.default_rng(rng.integers(2**32)).random((frames, 2))  # a longer video begins like a shorter one
+    flicker, cut = 0.35 + 0.65 * dice[:, 0], np.cumsum(dice[:, 1] < 1 / (1.5 * fps))
 
     def draw(canvas: Canvas, i: int, x: float, y: float) -> None:
         where = canvas.window(places - (x, y), -1.0)
