@@ -20,6 +20,7 @@ from saccade.graph.names import name_steps, op_name
 from saccade.graph.plan import Plan, Step
 from saccade.graph.program_file import load_program
 from saccade.kernels.elementwise import ELEMENTWISE
+from saccade.kernels.gated import GATED_CONVOLUTION
 from saccade.kernels.rule import Scope
 from saccade.kernels.table import dense_macs, find_rule, refusal
 from saccade.kernels.window import CONVOLUTION, INTERPOLATION, POOLING, spatial_rank
@@ -128,6 +129,6 @@ def _input_axis(name: str, draft: Draft) -> int | None:
     for step in draft.steps:
         if step.calls and name in step.calls[0].values():
             rule = find_rule(step.calls[0])
-            if rule in (CONVOLUTION, POOLING, INTERPOLATION):
+            if rule in (CONVOLUTION, POOLING, INTERPOLATION, GATED_CONVOLUTION):
                 return rank - spatial_rank(step.calls[0]) - 1
     return 1 if rank > 1 else None

@@ -35,7 +35,7 @@ def fold_batch_norms(draft: Draft) -> None:
 
 
 def _has_fixed_weights(call: Call) -> bool:
-    if call.base not in CONVOLUTIONS and call.base != "linear":
+    if call.base not in CONVOLUTIONS and call.base not in ("linear", "gated_convolution"):
         return False
     return all(ref.kind == "weight" for ref in (call.arguments["weight"], call.arguments["bias"]) if ref is not None)
 

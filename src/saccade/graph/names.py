@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from saccade.graph.draft import Draft
 from saccade.kernels.call import Call
+from saccade.kernels.gated import GATED_CONVOLUTION
 from saccade.kernels.table import find_rule
 from saccade.kernels.window import CONVOLUTION
 
@@ -12,6 +13,7 @@ _OP_NAMES = {
     "_to_copy": "cast",
     "constant_pad_nd": "pad",
     "convolution": "conv",
+    "gated_convolution": "gated_conv",
     "_softmax": "softmax",
     "_log_softmax": "log_softmax",
 }
@@ -31,7 +33,7 @@ def name_steps(draft: Draft) -> None:
             continue
         head = step.calls[0]
         rule = find_rule(head)
-        layer = rule is CONVOLUTION or head.base in ("linear", "addcmul")
+        layer = rule in (CONVOLUTION, GATED_CONVOLUTION) or head.base in ("linear", "addcmul")
         base = step.source if layer and step.source else ".".join(filter(None, (step.source, op_name(head))))
         name, count = base, 1
         while name in taken:

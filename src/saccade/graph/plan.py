@@ -16,6 +16,7 @@ from saccade.errors import FileFormatError
 from saccade.graph.arguments import decode, encode
 from saccade.graph.tensor_file import read_tensors, tensor_bytes, write_tensors
 from saccade.kernels.call import Call, Ref, find_operator
+from saccade.kernels.gated import GATED
 from saccade.kernels.rule import Scope
 from saccade.masks import ValueSpec
 from saccade.preprocess import Preprocess
@@ -203,8 +204,18 @@ class Plan:
         for step in self.steps:
             shapes = " ".join("x".join(map(str, self.values[name].shape)) or "scalar" for name in step.outputs)
             made = f"{', '.join(step.outputs)} = {step.op}({', '.join(step.inputs)})"
-            note = f"  dense: {step.reason}" if step.form == "dense" else ""
+            note = f"  dense: {step.reason}" if step.form == "dense" else _gate_of(step)
             lines.append(f"  {made}  [{shapes}]  {step.macs} macs  {step.source}{note}")
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _gate_of(step: Step) -> str:
+    """Returns what decides where a gated convolution is computed; "" for another step."""
+    if not step.calls or step.calls[0].target != GATED:
+        return ""
+    given = step.calls[0].arguments
+    what = "a norm of the change" if given["norm"] else "a convolution of the change"
+    squares = f", {given['block']}x{given['block']}" if given["block"] > 1 else ""
+    return f"  {given['form']} where {what} says so{squares}"

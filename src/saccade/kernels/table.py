@@ -6,6 +6,7 @@ import math
 
 from saccade.kernels.call import Call, Ref
 from saccade.kernels.elementwise import ELEMENTWISE, is_elementwise
+from saccade.kernels.gated import GATED, GATED_CONVOLUTION
 from saccade.kernels.lines import LINEAR, NORMALISATION, REDUCTION
 from saccade.kernels.movement import MOVE, PERMUTE, RESHAPE
 from saccade.kernels.rule import Rule, Scope
@@ -23,11 +24,14 @@ RULES: tuple[Rule, ...] = (
     MOVE,
     ELEMENTWISE,
 )
+# Not among them is GATED_CONVOLUTION: what it computes depends on its gate and on the frames before.
 _BY_NAME = {name: rule for rule in RULES for name in rule.operators}
 
 
 def find_rule(call: Call) -> Rule | None:
     """Returns the rule of a call's operator, or None where it has no sparse form."""
+    if call.target == GATED:
+        return GATED_CONVOLUTION
     if not call.target.startswith("aten."):
         return None
     rule = _BY_NAME.get(call.base)

@@ -69,10 +69,12 @@ class GateSettings:
     Attributes:
         threshold: one number for every value, or a gate (or number) per value name, others 0.
         tolerance: threshold of a value = tolerance x root mean square of that value on the first frame.
+        reference_every: every so many frames one is computed whole, as a first one is; None: never again.
     """
 
     threshold: float | Mapping[str, Gate | float] | None = None
     tolerance: float | None = None
+    reference_every: int | None = None
 
     def __post_init__(self) -> None:
         if self.threshold is not None and self.tolerance is not None:
@@ -84,6 +86,16 @@ class GateSettings:
             raise InputError(f"a tolerance must be a finite number of at least 0, got {self.tolerance}")
         if isinstance(self.threshold, (int, float)):
             Gate(self.threshold)
+        every = self.reference_every
+        if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+            raise InputError(
+                f"reference_every is {every!r}; expected a whole number of frames, at least 1, or None for a video's "
+                "first frame only"
+            )
+
+    def is_reference(self, frame: int) -> bool:
+        """Returns whether a frame, counted from 0 since the last reset, is computed whole."""
+        return frame == 0 if self.reference_every is None else frame % self.reference_every == 0
 
     def gate(self, name: str, spec: ValueSpec, first: Tensor) -> Gate:
         """Returns the gate of a value, given what it was on the first frame; whole numbers are always exact."""

@@ -16,6 +16,7 @@ from saccade.kernels.table import find_rule
 from saccade.masks import broadcast
 from saccade.stream.checks import refuse_not_finite
 from saccade.stream.gate import GateSettings
+from saccade.stream.gated import GatedMemory, is_gated, step_macs
 from saccade.stream.passes import Pass
 from saccade.stream.record import start_record
 from saccade.stream.state import StreamState
@@ -26,7 +27,8 @@ class ReferenceExecutor:
 
     For every step: active = positions whose support holds an announced input position; there the output is taken
     fresh from a dense computation; announced = active positions that moved more than the threshold from what was
-    last announced. On the first frame everything is active.
+    last announced. On the first frame, and on later reference frames, everything is active. Gated convolutions have a
+    rule of their own (`saccade.stream.gated`).
     """
 
     name, precision, threads, isa, profile = "reference", "float32", 1, "", False
@@ -41,7 +43,10 @@ class ReferenceExecutor:
         with torch.no_grad():
             frame = _Frame(self.plan, state, settings)
             for step in self.plan.steps:
-                frame.step(step, inputs)
+                if is_gated(step):
+                    frame.gated(step)
+                else:
+                    frame.step(step, inputs)
             outputs = tuple(frame.lookup(ref).clone() for ref in self.plan.outputs)
         return frame.commit(outputs)
 
@@ -51,7 +56,8 @@ class _Frame:
 
     def __init__(self, plan: Plan, state: StreamState, settings: GateSettings) -> None:
         self.plan, self.state, self.settings = plan, state, settings
-        self.first = state.frames == 0
+        self.first = settings.is_reference(state.frames)
+        self.memory = GatedMemory(plan, state.private, first=self.first)
         self.values: dict[str, Tensor] = {}
         self.movers: dict[str, Step] = {}
         self.announced: dict[str, Tensor] = {}
@@ -99,6 +105,28 @@ class _Frame:
             )
         )
 
+    def gated(self, step: Step) -> None:
+        """A gated convolution: its own rule says what is active (`saccade.stream.gated`)."""
+        (name,) = step.outputs
+        spec = self.plan.values[name]
+        told = any(bool(self.announced[source].any()) for source in step.inputs)
+        done = self.memory.advance(step, self.state.values.get(name), self.announced, self.lookup)
+        gate_macs = done.gate_macs + (spec.positions if told and not self.first else 0)
+        gate_macs += self.keep(name, done.result, done.active)
+        active = int(done.active.sum())
+        self.active[step.name] = done.active
+        self.costs.append(
+            StepCost(
+                name=step.name,
+                dense_macs=step.macs,
+                executed_macs=step_macs(self.plan, step, fired=done.fired, active=active),
+                gate_macs=gate_macs,
+                positions=spec.positions,
+                active=active,
+                announced=int(self.announced[name].sum()),
+            )
+        )
+
     def compute(self, step: Step, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         if not step.calls:
             return [inputs[self.plan.inputs.index(step.outputs[0])]]
@@ -128,7 +156,8 @@ class _Frame:
     def commit(self, outputs: tuple[Tensor, ...]) -> Pass:
         state = self.state
         state.values = {name: self.values[name] for name in self.plan.kept}
-        state.records, state.gates, state.extra = self.records, self.gates, []
+        state.records, state.gates, state.private = self.records, self.gates, self.memory.held
+        state.extra = []
         state.frames += 1
         costs = tuple(self.costs)
         return Pass(outputs, Cost.total(costs, ms=0.0), lambda: costs, lambda: self.active)

@@ -11,7 +11,9 @@ from torch import Tensor
 from saccade.errors import FileFormatError, StateError
 from saccade.graph.plan import Plan
 from saccade.graph.tensor_file import read_tensors, write_tensors
+from saccade.masks import ValueSpec
 from saccade.stream.gate import Gate
+from saccade.stream.gated import memory_specs
 from saccade.stream.record import Record, check_record, restore_record
 
 FORMAT = "saccade-state"
@@ -30,6 +32,7 @@ class StreamState:
         values: what every kept value last was.
         records: what was announced of them.
         gates: their thresholds.
+        private: what gated convolutions keep (`saccade.stream.gated`), by name.
         frames: frames followed.
         extra: what else an executor holds for this stream and can make again: masks, moved data, the last input.
         generation: counts how often the history was replaced; tells an executor that its own side is out of date.
@@ -41,18 +44,20 @@ class StreamState:
         self.values: dict[str, Tensor] = {}
         self.records: dict[str, Record] = {}
         self.gates: dict[str, Gate] = {}
+        self.private: dict[str, Tensor] = {}
         self.frames = 0
         self.extra: list[Tensor] = []
         self.generation = 0
 
     def reset(self) -> None:
         """Forgets everything; the next frame is a first frame."""
-        self._replace({}, {}, {}, 0)
+        self._replace({}, {}, {}, {}, 0)
 
     @property
     def nbytes(self) -> int:
         """Bytes held: the kept outputs, the records, and what an executor adds; a tensor held twice counts once."""
-        tensors = [*self.values.values(), *(record.tensor() for record in self.records.values()), *self.extra]
+        records = [record.tensor() for record in self.records.values()]
+        tensors = [*self.values.values(), *records, *self.private.values(), *self.extra]
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
         return sum(storages.values())
 
@@ -60,6 +65,7 @@ class StreamState:
         """Writes the state as one safetensors file; raises FileFormatError where the path cannot be written."""
         tensors = {f"value/{name}": value for name, value in self.values.items()}
         tensors |= {f"record/{name}": record.tensor() for name, record in self.records.items()}
+        tensors |= {f"private/{name}": tensor for name, tensor in self.private.items()}
         weighted = {name: gate for name, gate in self.gates.items() if gate.weights is not None}
         tensors |= {f"weights/{name}": gate.weights for name, gate in weighted.items() if gate.weights is not None}
         header = {
@@ -110,19 +116,38 @@ class StreamState:
                 for n, t in tensors.items()
                 if n.startswith("record/")
             }
-            self._check(values, records, gates)
+            private = {n.removeprefix("private/"): t for n, t in tensors.items() if n.startswith("private/")}
+            self._check(values, records, gates, private)
         except (KeyError, ValueError, TypeError) as error:
             raise FileFormatError(f"the state in {path} is damaged ({error}); start the stream anew") from error
-        self._replace(values, records, gates, frames)
+        self._replace(values, records, gates, private, frames)
 
     def _replace(
-        self, values: dict[str, Tensor], records: dict[str, Record], gates: dict[str, Gate], frames: int
+        self,
+        values: dict[str, Tensor],
+        records: dict[str, Record],
+        gates: dict[str, Gate],
+        private: dict[str, Tensor],
+        frames: int,
     ) -> None:
         self.values, self.records, self.gates, self.frames = values, records, gates, frames
+        self.private = private
         self.extra = []
         self.generation += 1
 
-    def _check(self, values: dict[str, Tensor], records: dict[str, Record], gates: dict[str, Gate]) -> None:
+    def _check(
+        self,
+        values: dict[str, Tensor],
+        records: dict[str, Record],
+        gates: dict[str, Gate],
+        private: dict[str, Tensor],
+    ) -> None:
+        specs = memory_specs(self.plan) if values else {}
+        if set(private) != set(specs):
+            raise ValueError(f"it keeps {len(private)} tensors for gated convolutions where the plan has {len(specs)}")
+        for name, tensor in private.items():
+            if tuple(tensor.shape) != specs[name].shape or tensor.dtype != self._dtype(specs[name], name):
+                raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, the plan has {specs[name]}")
         if values:
             kept = self.plan.kept
             if set(values) != kept:
@@ -131,9 +156,13 @@ class StreamState:
                 raise ValueError("records, thresholds and values do not belong together")
         for name, value in values.items():
             spec = self.plan.values[name]
-            dtype = torch.bfloat16 if (self.precision, spec.dtype) == ("bfloat16", "float32") else spec.torch_dtype
-            if tuple(value.shape) != spec.shape or value.dtype != dtype:
+            if tuple(value.shape) != spec.shape or value.dtype != self._dtype(spec, name):
                 raise ValueError(f"{name} is {tuple(value.shape)} {value.dtype}, the plan has {spec}")
+
+    def _dtype(self, spec: ValueSpec, name: str) -> torch.dtype:
+        """Returns the type something is kept in; what adds up (z of gated convolutions) is never rounded."""
+        rounds = (self.precision, spec.dtype) == ("bfloat16", "float32") and not name.endswith("/z")
+        return torch.bfloat16 if rounds else spec.torch_dtype
 
     def __repr__(self) -> str:
         return f"StreamState({self.plan.name}, record={self.record!r}, frames={self.frames}, nbytes={self.nbytes})"

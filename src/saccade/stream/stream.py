@@ -36,6 +36,8 @@ class Stream:
         threshold: absolute threshold of every step, or a `Gate` (or number) per value name. 0 is exact.
         tolerance: relative instead: threshold of a step = tolerance x RMS of its output on the first frame.
             Give one of the two; with neither the stream is exact.
+        reference_every: every so many frames one is a reference frame, computed whole as the first is; by default only
+            the first. For gated convolutions in the residual form, whose results drift (Skip-Convolutions).
         executor: "native", the compiled engine; "reference", the definition in torch, which computes everything and
             saves no time; by default the native one where it was built and the plan fits it.
         precision: "float32", or "bfloat16" (native only): values and weights are stored in bfloat16.
@@ -49,8 +51,8 @@ class Stream:
 
     Raises:
         ModelError, FileFormatError: as `make_plan`.
-        InputError: a threshold or tolerance below 0, or both; an unknown executor, precision or record, or an executor
-            that is not there or cannot run this plan.
+        InputError: a threshold or tolerance below 0, or both; a reference_every below 1; an unknown executor, precision
+            or record, or an executor that is not there or cannot run this plan.
         StateError: the state belongs to another plan, or holds values in another precision.
     """
 
@@ -61,6 +63,7 @@ class Stream:
         *,
         threshold: float | Mapping[str, Gate | float] | None = None,
         tolerance: float | None = None,
+        reference_every: int | None = None,
         executor: str | None = None,
         precision: str = "float32",
         threads: int = 1,
@@ -69,7 +72,7 @@ class Stream:
         preprocess: Preprocess | None = None,
         state: StreamState | None = None,
     ) -> None:
-        self.settings = GateSettings(threshold, tolerance)
+        self.settings = GateSettings(threshold, tolerance, reference_every)
         if example is not None and not isinstance(example, (Tensor, tuple, list)):
             preprocess = preprocess or Preprocess()
             example = preprocess(example)

@@ -20,6 +20,7 @@ from saccade.kernels.rule import Rule, only_value
 from saccade.kernels.table import find_rule
 from saccade.kernels.window import CONVOLUTION, INTERPOLATION, POOLING
 from saccade.masks import ValueSpec
+from saccade.stream.gated import is_gated
 from saccade.stream.native.builder import Builder, Support, SupportData, UnfitError
 from saccade.stream.native.epilogue import Rows, align
 from saccade.stream.native.homes import find_homes
@@ -65,6 +66,9 @@ class Compiled:
 
 def why_unfit(plan: Plan) -> str:
     """Returns why a plan cannot run on the native engine at all, "" where it can."""
+    for step in plan.steps:
+        if is_gated(step):
+            return f"it has no form for the gated convolution {step.name}"
     for name, spec in plan.values.items():
         if spec.torch_dtype.is_floating_point and spec.dtype != "float32":
             return f"its value {name} is {spec.dtype}; the native engine computes in float32 and bfloat16"
