@@ -70,7 +70,7 @@ def test_the_loop_is_a_plain_loop(tmp_path: Path) -> None:
         taken, places = places[:batch], places[batch:]
         points = Points(torch.float64)
         optimizer.zero_grad()
-        (model(points.x[taken]).squeeze(2) - points.y[taken]).square().mean().backward()
+        (model(points.x[taken], torch.tensor(taken)) - points.y[taken]).square().mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
         schedule.step()
@@ -83,7 +83,7 @@ def test_the_log_and_the_record(tmp_path: Path) -> None:
     trained = run(recipe(steps=13), tmp_path, tensorboard=True, on_progress=seen.append)
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["step", "loss", "root", "gradient_norm", "rate", "validation_error", "validation_of"]
+    assert list(rows[0]) == ["step", "loss", "size", "gradient_norm", "rate", "validation_error", "validation_of"]
     assert [row["step"] for row in rows] == ["5", "7", "10", "13"]
     assert [bool(row["validation_error"]) for row in rows] == [False, True, False, True]
     assert [progress.step for progress in seen] == list(range(1, 14))
@@ -134,7 +134,7 @@ def test_a_loss_that_is_not_finite_names_step_and_samples(tmp_path: Path) -> Non
     clean = recipe(seed=7)
     broken = replace(recipe(broken="nan", seed=7), checkpoint_every=1)
     with pytest.raises(
-        TrainingError, match=r"step (\d+): loss nan, root nan, .* not finite, on samples .*\b5\b"
+        TrainingError, match=r"step (\d+): loss nan, gradient_norm nan, not finite, on samples .*\b5\b"
     ) as caught:
         run(broken, tmp_path)
     step = int(str(caught.value).split("step ")[1].split(":")[0])
@@ -149,7 +149,7 @@ def test_a_gradient_that_is_not_finite_is_found_before_the_weights_take_it(tmp_p
     toy = recipe(norm=False)
 
     def loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        return {"loss": (model(batch["x"]) * 0.0).square().sum().sqrt()}  # 0, with the gradient nan
+        return {"loss": (model(batch["x"], batch["index"]) * 0.0).square().sum().sqrt()}  # 0, with the gradient nan
 
     with pytest.raises(TrainingError, match=r"step 1: gradient_norm nan, not finite"):
         run(replace(toy, loss=loss), tmp_path)
@@ -206,7 +206,8 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match=r"another network .*0.weight is \(6, 5\) and in the network \(7, 5\)"):
         weights.load_into(other)
     with pytest.raises(
-        FileFormatError, match=r"2.weight is missing; 2.bias is missing; 1.bias is not in the network and 6 more"
+        FileFormatError,
+        match=r"net.2.weight is missing; net.2.bias is missing; net.1.bias is not in the network and 6 more",
     ):
         weights.load_into(recipe(norm=False).build())
     assert all(torch.equal(other.state_dict()[name], value) for name, value in before.items())

@@ -1,6 +1,7 @@
 """A recipe of a few milliseconds for the tests of the training loop: everything random, nothing large.
 
-`TOY_SIGNAL=name:step` sends the process that signal in the middle of that step.
+`TOY_SIGNAL=name:step:rank` sends that process that signal in the middle of that step. The file is a script too: the
+command line, for what has to start processes of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from saccade.cli import main
 from saccade.train import Recipe
 
 SAMPLES, FEATURES = 37, 5
@@ -39,9 +41,22 @@ def jitter(sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
 
 
 def send_signal(model: nn.Module, step: int) -> None:
-    name, _, at = os.environ.get("TOY_SIGNAL", "").partition(":")
-    if name and step == int(at):
+    name, at, rank = os.environ.get("TOY_SIGNAL", "none:0:0").split(":")
+    if step == int(at) and os.environ.get("LOCAL_RANK", "0") == rank:
         os.kill(os.getpid(), getattr(signal, name))
+
+
+class Corrected(nn.Module):
+    """A network with a parameter that only sample 0 is for, and one that nothing uses."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.correction, self.unused = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor, index: Tensor) -> Tensor:
+        y = self.net(x).squeeze(2)
+        return y + self.correction * (index == 0)[:, None] if 0 in index.tolist() else y
 
 
 def recipe(
@@ -61,20 +76,20 @@ def recipe(
 
     def build() -> nn.Module:
         between = [nn.BatchNorm1d(3), nn.ReLU(), nn.Dropout(0.2)] if norm else [nn.Tanh()]
-        return nn.Sequential(nn.Linear(FEATURES, hidden), *between, nn.Linear(hidden, 1)).to(dtype)
+        return Corrected(nn.Sequential(nn.Linear(FEATURES, hidden), *between, nn.Linear(hidden, 1))).to(dtype)
 
     def loss(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, Tensor]:
-        error = (model(batch["x"]).squeeze(2) - batch["y"]).square().mean()
+        error = (model(batch["x"], batch["index"]) - batch["y"]).square().mean()
         if broken == "nan" and 5 in batch["index"].tolist():
             error = error * float("nan")
         if broken == "name":
             return {"error": error}
-        return {"loss": error, "root": error.sqrt()}
+        return {"loss": error, "size": model.correction.detach().abs()}
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         torch.rand(1), np.random.rand()  # must not move what training draws
         points = Points(dtype)
-        return {"error": (model(points.x).squeeze(2) - points.y).square().mean().item(), "of": SAMPLES}
+        return {"error": (model(points.x, torch.arange(SAMPLES)) - points.y).square().mean().item(), "of": SAMPLES}
 
     def optimizer(model: nn.Module) -> torch.optim.Optimizer:
         if kind == "sgd":
@@ -100,3 +115,8 @@ def recipe(
         checkpoint_every=8,
         validate_every=7,
     )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

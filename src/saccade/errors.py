@@ -58,4 +58,4 @@ class RecipeError(SaccadeError):
 
 
 class TrainingError(SaccadeError):
-    """Training cannot start or go on: a loss that is not finite, a checkpoint of another recipe, a sample that fails."""
+    """Training cannot start or go on: a loss not finite, a checkpoint of another recipe, a bad sample."""

@@ -141,6 +141,76 @@ def explain(model: Model, json: Json = None) -> None:
         explain_command(model, json=json)
 
 
+RecipeSource = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A file RECIPE.py or a module that defines recipe().")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="An option of the recipe; may be given again."),
+]
+Accelerator = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: a GPU where there is one.")]
+TorchThreads = Annotated[int | None, typer.Option(min=1, help="torch's threads per process.")]
+
+
+@app.command()
+def train(
+    recipe: RecipeSource,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Gets checkpoint, log and weights.")],
+    settings: Settings = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps, instead of the recipe's.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Processes, each on its own device; under torchrun leave it out.")
+    ] = None,
+    accelerator: Accelerator = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Threads that read data ahead.")] = 0,
+    threads: TorchThreads = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop with a checkpoint after this time.")] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh/--resume", help="Delete what is in the folder, or go on from its checkpoint."),
+    ] = False,
+    json: Json = None,
+) -> None:
+    """Train what a recipe describes; the same command goes on where training was stopped or killed.
+
+    Exit codes: 0; 2 for an error; after Ctrl-C 130 and after SIGTERM 143, with a checkpoint of the last step.
+    """
+    with ended_well():
+        from saccade.cli.train import train_command
+
+        train_command(
+            recipe,
+            out=out,
+            settings=settings or [],
+            steps=steps,
+            devices=devices,
+            accelerator=accelerator,
+            workers=workers,
+            threads=threads,
+            minutes=minutes,
+            fresh=fresh,
+            json=json,
+        )
+
+
+@app.command()
+def evaluate(
+    recipe: RecipeSource,
+    weights: Annotated[Path, typer.Option(metavar="FOLDER|FILE", help="What saccade train wrote.")],
+    settings: Settings = None,
+    accelerator: Accelerator = "auto",
+    threads: TorchThreads = None,
+    json: Json = None,
+) -> None:
+    """Measure trained weights on the test data of their recipe, built with the options it was trained with."""
+    with ended_well():
+        from saccade.cli.evaluate import evaluate_command
+
+        evaluate_command(
+            recipe, weights=weights, settings=settings or [], accelerator=accelerator, threads=threads, json=json
+        )
+
+
 def main() -> None:
     """Entry point of the `saccade` command."""
     app()

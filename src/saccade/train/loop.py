@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from saccade.train.logs import Log, Row
 from saccade.train.order import Order
 from saccade.train.processes import average, close_fabric, open_fabric, share_weights
 from saccade.train.recipe import RESERVED, Recipe
+from saccade.train.seeding import deterministic, seed_everything
 from saccade.train.stopping import Stop
 
 
@@ -141,9 +140,11 @@ def train(
     fabric.barrier()
     if threads is not None:
         torch.set_num_threads(threads)
-    with _deterministic(), Stop(minutes) as stop:
+    stop = Stop(minutes)
+    with deterministic():
         training = _Training(recipe, folder, fabric, workers=workers, tensorboard=tensorboard)
-        stopped = training.run(stop, stop_after=stop_after, on_progress=on_progress)
+        with stop:
+            stopped = training.run(stop, stop_after=stop_after, on_progress=on_progress)
     result = Trained(
         model=training.model,
         step=training.step,
@@ -165,7 +166,7 @@ class _Training:
         samples = recipe.data()
         self.about = identity(recipe, samples=len(samples))
         kept = read_checkpoint(folder, about=self.about)
-        _seed_everything(recipe.seed)
+        seed_everything(recipe.seed)
         self.model = recipe.build().to(fabric.device)
         share_weights(self.model)
         self.optimizer = recipe.optimizer(self.model)
@@ -224,7 +225,7 @@ class _Training:
     def _step(self, batch: Any, stop: Stop) -> tuple[dict[str, float], bool]:
         """Takes one optimizer step; returns the losses, and whether a process was asked to stop."""
         recipe, step = self.recipe, self.step + 1
-        _seed_everything(recipe.seed, 3, step, self.fabric.global_rank)
+        seed_everything(recipe.seed, 3, step, self.fabric.global_rank)
         self.model.train()
         if recipe.before_step is not None:
             recipe.before_step(self.model, step)
@@ -295,7 +296,7 @@ class _Training:
         measured: dict[str, float] = {}
         if self.fabric.is_global_zero:
             assert self.recipe.validate is not None
-            _seed_everything(self.recipe.seed, 4, self.step)
+            seed_everything(self.recipe.seed, 4, self.step)
             self.model.eval()
             with torch.no_grad():
                 measured = {f"validation_{name}": float(v) for name, v in self.recipe.validate(self.model).items()}
@@ -343,26 +344,3 @@ class _Training:
                 "python": platform.python_version(),
             },
         }
-
-
-def _seed_everything(*numbers: int) -> None:
-    """Seeds torch (all devices), numpy and random from the numbers.
-
-    Done before every step, so that a checkpoint need hold no generator's state, and nothing a validation draws matters.
-    """
-    seed = numbers[0] if len(numbers) == 1 else int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
-    torch.manual_seed(seed % 2**63)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """Takes from cudnn the algorithms that give other bits in every run."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
-    try:
-        yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = before
