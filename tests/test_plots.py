@@ -218,12 +218,11 @@ def test_a_label_gives_way_to_lines_and_to_the_edge() -> None:
     sizes = [(60.0, 12.0)]
     free = place_labels([line], sizes, within=(0, 0, 400, 300))[0]
     assert free[0] > 200  # nothing beside it: to the right of its end
-    for box in (
-        place_labels([line], sizes, within=(0, 0, 400, 300), others=[wall])[0],
-        place_labels([line], sizes, within=(0, 0, 220, 300))[0],
-    ):
-        assert box[2] <= 220
-        assert box[2] < 215 or box[0] > 215
+    beside_a_wall = place_labels([line], sizes, within=(0, 0, 400, 300), others=[wall])[0]
+    assert beside_a_wall[2] < 215 or beside_a_wall[0] > 215
+    at_the_edge = place_labels([line], sizes, within=(0, 0, 220, 300))[0]
+    assert at_the_edge[2] <= 220
+    for box in (beside_a_wall, at_the_edge):
         assert box[1] > 100 or box[3] < 100
 
 
