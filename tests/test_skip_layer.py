@@ -244,15 +244,28 @@ def test_the_gate_loss_is_equation_9() -> None:
 
 
 def test_macs_are_counted_by_hand() -> None:
+    clip = torch.randn(1, 3, 3, 9, 9)
     layer = SkipConv2d(3, 4, 3, padding=1, what=Skip(Gumbel(bias=-1.0)), name="x").eval()
-    norm = SkipConv2d(4, 2, 3, stride=2, what=Skip(InputNorm(1e9)), name="y").eval()
     nn.init.zeros_(layer.gate.weight)
-    _, firing = ClipModel(nn.Sequential(layer, norm))(torch.randn(1, 3, 3, 9, 9))
-    first = 81 * 4 * 27 + 16 * 2 * 36
-    later = 81 * 27 + (16 * 9 + 81 * 4)  # phi at every position; the channels summed, then the window
-    assert firing.dense_macs == first
-    assert firing.macs.tolist() == [[first, later, later]]
-    assert firing.shares() == {"x": 0.0, "y": 0.0}
+    _, firing = ClipModel(nn.Sequential(layer, nn.ReLU(), nn.Conv2d(4, 2, 1)))(clip)
+    assert firing.dense_macs == 81 * 4 * 27 + 81 * 8
+    later = 81 * 27 + 81 * 8  # phi at every position, and the layer without a gate
+    assert firing.macs.tolist() == [[firing.dense_macs, later, later]]
+    assert firing.shares() == {"x": 0.0}
+    norm = SkipConv2d(3, 2, 3, stride=2, what=Skip(InputNorm(1e9)), name="y").eval()
+    _, firing = ClipModel(nn.Sequential(norm))(clip)
+    later = 16 * 9 + 81 * 3  # the window, and the channels summed once
+    assert firing.macs.tolist() == [[16 * 2 * 27, later, later]]
+
+
+def test_a_gate_is_paid_for_where_something_under_it_changed() -> None:
+    layer = SkipConv2d(2, 3, 3, padding=1, dilation=1, what=Skip(Gumbel(bias=-1.0)), name="x").eval()
+    clip = torch.zeros(1, 3, 2, 9, 9)
+    clip[:, 1:, 1, 4, 0] = 1.0  # one pixel at the edge changes in the second frame, and nothing after that
+    _, firing = ClipModel(nn.Sequential(layer))(clip)
+    assert firing.macs.tolist() == [[81 * 54, 6 * 18, 0]]
+    _, firing = ClipModel(nn.Sequential(layer.train()))(clip)
+    assert firing.calls[0].decided.tolist() == [[0, 1, 1]]
 
 
 def test_nothing_stays_on_the_layer() -> None:

@@ -39,9 +39,11 @@ class LayerFiring:
     Attributes:
         name: the layer, as in `named_modules`; a layer called several times has several entries.
         macs: of computing every position of one frame.
-        gate_macs: of deciding for one frame; 0 without a gate.
+        gate_macs: of deciding for one frame at every position; 0 without a gate.
         share: (B, T) of the positions computed; 1 in reference frames, and everywhere without a gate. Differentiable
             while training.
+        decided: (B, T) of the positions the gate had to look at: where nothing under the kernel changed, its answer is
+            known. 0 in reference frames; not found out, and 1, while training.
         gated: whether the layer has a gate.
         mask: (B, T, ...) bool, where it fired; None unless masks were asked for.
     """
@@ -50,6 +52,7 @@ class LayerFiring:
     macs: int
     gate_macs: int
     share: Tensor
+    decided: Tensor
     gated: bool
     mask: Tensor | None = None
 
@@ -74,11 +77,10 @@ class Firing:
     @property
     def macs(self) -> Tensor:
         """Macs of each frame, gates included, (B, T) float64."""
-        decided = (~self.reference).double()
         shape = self.calls[0].share.shape if self.calls else (1, len(self.reference))
         total = torch.zeros(shape, dtype=torch.float64)
         for call in self.calls:
-            total += call.macs * call.share.detach().double().cpu() + call.gate_macs * decided
+            total += call.macs * call.share.detach().double().cpu() + call.gate_macs * call.decided.double().cpu()
         return total
 
     def shares(self) -> dict[str, float]:

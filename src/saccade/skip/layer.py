@@ -152,7 +152,7 @@ class _SkipConv(nn.Module):
             residual, fired = x[:, :0], x.new_zeros(clip.batch, 0, 1, *[1] * len(self.kernel_size))
         run = self._residual_form if self.what.form == "residual" else self._refresh_form
         z = run(x, residual, fired, whole.tolist(), before, geometry)
-        self._account(clip, x, z, fired, whole, kernel)
+        self._account(clip, x, z, fired, self._decided(residual, geometry), whole, kernel)
         if clip.state is not None:
             clip.state.last[key] = (x[:, -1].detach(), z[:, -1].detach())
         return z
@@ -211,20 +211,34 @@ class _SkipConv(nn.Module):
             )
         return _Before(*clip.state.last[key])
 
-    def _account(self, clip: Clip, x: Tensor, z: Tensor, fired: Tensor, whole: Tensor, kernel: Kernel) -> None:
+    @torch.no_grad()
+    def _decided(self, residual: Tensor, geometry: Geometry) -> Tensor:
+        """Returns which share of the positions a gate has to look at, (B, t): those that read some change."""
+        if self.training or not residual.shape[1]:
+            return torch.ones(residual.shape[:2], dtype=torch.float64, device=residual.device)
+        changed = (residual != 0).any(2, keepdim=True).to(residual.dtype).flatten(0, 1)
+        ones = torch.ones(1, 1, *self.kernel_size, dtype=residual.dtype, device=residual.device)
+        touched = convolve(changed, ones, None, geometry) > 0.5
+        return touched.flatten(1).double().mean(1).unflatten(0, residual.shape[:2])
+
+    def _account(
+        self, clip: Clip, x: Tensor, z: Tensor, fired: Tensor, decided: Tensor, whole: Tensor, kernel: Kernel
+    ) -> None:
         positions = math.prod(z.shape[3:])
         share = torch.ones(z.shape[:2], dtype=z.dtype, device=z.device)
+        looked = torch.zeros(z.shape[:2], dtype=torch.float64, device=z.device)
         mask = torch.ones(*z.shape[:2], *z.shape[3:], dtype=torch.bool, device=z.device) if clip.with_masks else None
         steps = (~whole).nonzero().flatten().to(z.device)
         if len(steps):
             share = share.index_copy(1, steps, fired.flatten(2).mean(2))
+            looked = looked.index_copy(1, steps, decided)
             if mask is not None:
                 mask[:, steps] = fired.detach()[:, :, 0] > 0.5
         deciding = positions * kernel.weight.numel()
         if kernel.norm:  # summed over the channels once per input position
             deciding += math.prod(x.shape[2:])
         macs = positions * self.weight.numel()
-        clip.calls.append(LayerFiring(self.name, macs, deciding, share, gated=True, mask=mask))
+        clip.calls.append(LayerFiring(self.name, macs, deciding, share, looked, gated=True, mask=mask))
 
     def _padded(self, x: Tensor) -> tuple[Tensor, Geometry]:
         """Returns the pictures padded where a convolution cannot do that itself, and the geometry on them."""

@@ -80,9 +80,9 @@ def _counting(model: nn.Module, clip: Clip) -> Iterator[None]:
             if torch.is_tensor(output) and output.shape[0] == clip.batch * clip.frames:
                 source = inputs[0] if isinstance(module, nn.modules.conv._ConvTransposeNd) else output
                 per_output = math.prod(module.weight.shape[1:])
-                share = torch.ones(clip.batch, clip.frames, device=output.device)
+                all_of_it = torch.ones(clip.batch, clip.frames, device=output.device)
                 macs = math.prod(source.shape[1:]) * per_output
-                clip.calls.append(LayerFiring(name, macs, 0, share, gated=False))
+                clip.calls.append(LayerFiring(name, macs, 0, all_of_it, 0 * all_of_it, gated=False))
 
         return hook
 
