@@ -156,8 +156,8 @@ def test_single_runs_have_no_bars_and_macs_may_be_logarithmic() -> None:
 
 
 def test_labels_lie_within_the_axes_and_apart() -> None:
-    curves = [Curve(f"method {i}", [CurvePoint([x], [i + 0.1 * x]) for x in (1e9, 4e9)]) for i in range(4)]
-    figure = accuracy_against_macs(curves, dense=CurvePoint([6e9], [5.0]))
+    curves = [Curve(f"method {i}", [CurvePoint([x], [i + x / 1e10]) for x in (1e9, 4e9)]) for i in range(4)]
+    figure = accuracy_against_macs(curves, dense=CurvePoint([6e9], [3.45]))
     figure.draw_without_rendering()
     axes = figure.axes[0]
     frame = axes.get_window_extent()
@@ -168,6 +168,8 @@ def test_labels_lie_within_the_axes_and_apart() -> None:
         assert box.y0 >= frame.y0 - 1
         assert box.y1 <= frame.y1 + 1
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    level = axes.transData.transform((0, 3.45))[1]
+    assert not any(box.y0 < level < box.y1 for box in boxes)
     for curve, box in zip(axes.containers, boxes, strict=False):
         ends = axes.transData.transform(np.array(curve[0].get_data()).T)
         assert not any(box.contains(*end) for end in ends)
