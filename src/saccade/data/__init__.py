@@ -1,1 +1,1 @@
-"""Data: the rendered street."""
+"""Data: the rendered street and puppets, readers of labelled sets, clips."""
