@@ -49,6 +49,7 @@ OWNERS = {
     "faster_coco_eval": {"evaluate/detection.py"},
     "lightning_fabric": {"train"},
     "cv2": {"rivals/flow.py"},
+    "scipy": {"data/jhmdb.py"},
     "matplotlib": {"report"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
