@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from torch import nn
 
 from saccade.errors import FileFormatError, RecipeError, TrainingError
 from saccade.train import Progress, Recipe, Trained, read_weights, stack, train
+from saccade.train.stopping import Stop
 from tests.toy_recipe import SAMPLES, Points, jitter, recipe
 
 FILES = ("weights.safetensors", "log.csv")
@@ -113,6 +116,38 @@ def test_tensorboard_gets_the_rows(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [5, 7, 10, 14, 15, 20, 21, 24]
     assert [event.step for event in events.Scalars("validation/error")] == [7, 14, 21, 24]
+
+
+def test_mixed_precision_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) -> None:
+    seen = set()
+
+    def loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        out = model.net[0](batch["x"])  # a recipe may call a part of its network
+        seen.add((out.dtype, torch.is_grad_enabled(), model.training))
+        return toy.loss(model, batch)
+
+    toy = replace(recipe(), precision="bf16-mixed")
+    trained = run(replace(toy, loss=loss), tmp_path / "a")
+    assert seen == {(torch.bfloat16, True, True)}
+    assert {value.dtype for value in read_weights(trained.folder).state.values()} == {torch.float32, torch.int64}
+    run(toy, tmp_path / "b", stop_after=9)
+    run(toy, tmp_path / "b")
+    run(toy, tmp_path / "c")
+    run(recipe(), tmp_path / "full")
+    assert results(tmp_path / "b") == results(tmp_path / "c") != results(tmp_path / "full")
+
+
+def test_signals_are_noticed_and_a_second_ctrl_c_is_obeyed() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Stop(None) as stop:
+        assert stop.reason is None
+        for name in ("SIGTERM", "SIGTERM", "SIGINT"):
+            os.kill(os.getpid(), getattr(signal, name))
+            assert stop.reason == name
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    assert (Stop(1e6).reason, Stop(0).reason) == (None, "time")
 
 
 def test_a_finished_training_is_left_alone(tmp_path: Path) -> None:

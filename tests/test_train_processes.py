@@ -6,15 +6,20 @@ import csv
 import json
 import multiprocessing
 import os
+import random
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from saccade.errors import TrainingError
 from saccade.train import load_recipe, read_weights, train
@@ -149,6 +154,23 @@ def test_two_processes_stop_together_and_resume_to_the_bit(tmp_path: Path) -> No
     train_two(tmp_path / "halting", {})
     for name in FILES:
         assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "halting" / name).read_bytes()
+
+
+def test_each_process_draws_numbers_of_its_own(tmp_path: Path) -> None:
+    def work(rank: int) -> None:
+        toy, drawn = recipe(steps=2), []
+
+        def loss(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, Tensor]:
+            drawn.append((torch.rand(()).item(), float(np.random.rand()), random.random()))
+            return toy.loss(model, batch)
+
+        train(replace(toy, loss=loss), tmp_path / "out", accelerator="cpu", tensorboard=False)
+        (tmp_path / f"{rank}.json").write_text(json.dumps(drawn))
+
+    fork(work)
+    drawn = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for generator in range(3):
+        assert len({numbers[generator] for steps in drawn for numbers in steps}) == 4
 
 
 def test_what_cannot_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
