@@ -17,6 +17,7 @@ NAMES = (
     "effdet:NAME",
     "effdet:NAME@pretrained",
     "hrnet-pose:WIDTH",
+    "efficientdet:NAME",
     "FILE.pt2",
     "package.module:factory",
 )
@@ -30,6 +31,7 @@ def load_model(name: str) -> LoadedModel:
         timm:NAME, effdet:NAME: a network of those libraries with random weights (the same every time); with
             `@pretrained` behind it, with the weights they download.
         hrnet-pose:WIDTH: HRNet with a pose head; tiny, small, w18, w32, w48, the last three also `@pretrained`.
+        efficientdet:NAME: EfficientDet for training; tiny, d0, d1, d2, d3, the latter also `@pretrained`.
         FILE.pt2: a program written by `torch.export.save`.
         package.module:factory: a function of yours, found from the current folder too, that takes nothing and
             returns a `LoadedModel` or a pair (model, example).
@@ -55,6 +57,10 @@ def load_model(name: str) -> LoadedModel:
         from saccade.zoo.hrnet_pose import load_hrnet_pose
 
         return load_hrnet_pose(name)
+    if name.startswith("efficientdet:"):
+        from saccade.zoo.efficientdet import load_efficientdet
+
+        return load_efficientdet(name)
     if name.endswith(".pt2") or Path(name).is_file():
         from saccade.zoo.programs import load_program_file
 
