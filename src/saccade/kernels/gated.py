@@ -43,10 +43,11 @@ def gated_convolution(
     Args:
         x: (B, C, H, W), or (B, C, D, H, W).
         weight, bias, stride, padding, dilation, groups: as of a convolution.
-        gate_weight: (1, C, kernel...), or (1, 1, kernel...) where `norm`; the gate's own convolution has this layer's
-            stride, padding and dilation, and no groups.
+        gate_weight: (1, C, kernel...), or (1, 1, kernel...); the gate's own convolution has this layer's stride,
+            padding and dilation, and no groups.
         gate_bias: (1,). The gate fires where its convolution plus this is more than 0.
-        norm: whether the gate's convolution reads sum_c |r| instead of r, the change of x since the last frame.
+        norm: whether the gate's convolution reads |r| in place of r, the change of x since the last frame; summed over
+            the channels where gate_weight has only one.
         block: side of the square of positions that fire together.
         form: "residual" (z += w * r where the gate fires) or "refresh" (z = w * x + bias there).
     """

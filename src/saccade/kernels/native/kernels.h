@@ -158,6 +158,13 @@ enum class Record : int32_t {
     accumulated,  // one fp32 sum per position of |new - old| since it was announced
 };
 
+// How a value changed since it was last announced, for the gated convolutions that read it: r of every position, and
+// the sum of |r| over its channels. Null: not asked for.
+struct Change {
+    void* rows;    // positions x channels, side by side, of the value's type
+    float* norms;  // one per position
+};
+
 // Compare, write back, announce.
 struct Keep {
     Rows value;              // written (data is not const here)
@@ -168,6 +175,16 @@ struct Keep {
     const float* weights;    // per channel, of the squared difference; null is 1 / channels
     uint8_t* announced;      // mask over positions, set to 1 where announced, else left alone
     int32_t first;           // 1 on the first frame: everything is announced and recorded
+    Change change;           // Record::exact, at least a vector of channels: of every position computed
+};
+
+// A gate's convolution: one output channel, whose only use is its sign.
+struct Scoring {
+    Window window;
+    int32_t channels;
+    Type type;             // of the input rows; the arithmetic is fp32
+    const float* weights;  // per tap, `padded` channels each, zeros behind the last
+    float bias;
 };
 
 // One axis of a resampled picture: output i is the sum over t < taps of weights[i * taps + t] * in[start[i] + t]. Only
@@ -204,6 +221,7 @@ struct Resampling {
 // One instruction set's routines.
 struct Kernels {
     const char* name;
+    int32_t lanes;  // fp32 numbers of a vector
 
     int64_t (*packed_bytes)(const Convolution&);
     // weight in torch's layout, fp32: (out, in / groups, kd, kh, kw), transposed (in, out / groups, kd, kh, kw);
@@ -229,6 +247,14 @@ struct Kernels {
                   float* rows, int64_t ld);
     // Returns how many positions were announced.
     int64_t (*keep)(const Keep&, const int32_t* positions, int64_t count, const float* rows, int64_t ld);
+
+    // Gated convolutions. `score`: out[i] of the i-th position; behind the last row of `in` 64 bytes may be read.
+    void (*score)(const Scoring&, Rows in, const int32_t* positions, int64_t count, float* out);
+    // r = now - last, at `count` positions; then last = now.
+    void (*difference)(Rows now, Rows last, int32_t channels, const Change&, const int32_t* positions, int64_t count);
+    // add: sum += rows, and rows become the sum; else sum = rows. The sum is fp32, its rows side by side.
+    void (*accumulate)(float* sum, int32_t channels, int32_t add, const int32_t* positions, int64_t count, float* rows,
+                       int64_t ld);
 
     // Masks: one byte per position, 0 or 1.
     // out[p] |= any announced input under the window of p; `out` is (batch, out...), `in` (batch, in...).

@@ -12,6 +12,7 @@ from saccade.kernels.cpu import native_module
 from saccade.stream.gate import GateSettings
 from saccade.stream.native.compile import Compiled
 from saccade.stream.native.fallback import Memory, run_fallback
+from saccade.stream.native.gates import GatedRows
 from saccade.stream.native.layout import view_as_value
 from saccade.stream.picture import Picture
 from saccade.stream.record import AccumulatedRecord, Record, start_record
@@ -46,11 +47,14 @@ class Bound:
         self._results: dict[str, Tensor] = {}  # what was returned last
         self._weights: dict[str, Tensor] = {}  # of the gates, as the engine reads them
         self._allocate()
+        self.gated = GatedRows(compiled, self.engine, self.memory.values)
         if state.frames:
             self._restore(state.values)
+            self.gated.restore(state.private, self.gates)
         self._values = state.values = {name: self.memory.values[name] for name in self.plan.kept}
         held = {name: tensor for name, tensor in self.memory.values.items() if name not in self.plan.kept}
-        state.extra = [*held.values(), *self._masks, *self._last]
+        state.private = self.gated.private
+        state.extra = [*held.values(), *self._masks, *self._last, *self.gated.extra]
 
     def holds(self, state: StreamState) -> bool:
         """Returns whether a state's values are those in the engine's memory, and nobody has replaced them since."""
@@ -85,11 +89,12 @@ class Bound:
         return bool(self.engine.active_count(self.compiled.ids[name]))
 
     def start_records(self, settings: GateSettings) -> None:
-        """Sets gates and records from the values of the first frame, all of them announced."""
+        """Sets gates and records from the values of a reference frame, all of them announced."""
         for name in sorted(self.plan.kept & self.plan.consumed):
             spec, value = self.plan.values[name], self.memory.values[name]
             self.gates[name] = settings.gate(name, spec, value)
             self._set_record(name, start_record(self.record, value, spec))
+        self.gated.start(self.gates)
 
     def _allocate(self) -> None:
         program = self.compiled.program

@@ -15,6 +15,7 @@ from saccade.graph.plan import Plan, Step
 from saccade.kernels.call import RESULT, Call, Ref
 from saccade.kernels.cpu import choose_isa, native_module
 from saccade.kernels.elementwise import ELEMENTWISE
+from saccade.kernels.gated import GATED_CONVOLUTION
 from saccade.kernels.lines import LINEAR, NORMALISATION, REDUCTION
 from saccade.kernels.rule import Rule, only_value
 from saccade.kernels.table import find_rule
@@ -23,6 +24,7 @@ from saccade.masks import ValueSpec
 from saccade.stream.gated import is_gated
 from saccade.stream.native.builder import Builder, Support, SupportData, UnfitError
 from saccade.stream.native.epilogue import Rows, align
+from saccade.stream.native.gates import add_gated, why_gate_unfit
 from saccade.stream.native.homes import find_homes
 from saccade.stream.native.lines import normalisation, reduction
 from saccade.stream.native.moves import add_move
@@ -66,9 +68,6 @@ class Compiled:
 
 def why_unfit(plan: Plan) -> str:
     """Returns why a plan cannot run on the native engine at all, "" where it can."""
-    for step in plan.steps:
-        if is_gated(step):
-            return f"it has no form for the gated convolution {step.name}"
     for name, spec in plan.values.items():
         if spec.torch_dtype.is_floating_point and spec.dtype != "float32":
             return f"its value {name} is {spec.dtype}; the native engine computes in float32 and bfloat16"
@@ -76,6 +75,9 @@ def why_unfit(plan: Plan) -> str:
             return f"its value {name} is complex"
         if spec.positions >= 2**31:
             return f"its value {name} has {spec.positions} positions"
+    for step in plan.steps:
+        if is_gated(step) and (problem := why_gate_unfit(plan, step)):
+            return f"its gated convolution {step.name}: {problem}"
     for name, weight in plan.weights.items():
         if weight.device.type != "cpu" or weight.layout != torch.strided:
             return f"its weight {name} is on {weight.device} in layout {weight.layout}"
@@ -132,6 +134,8 @@ def _add_step(builder: Builder, step: Step, row: int) -> None:
     assert rule is not None
     if rule.moves:
         return add_move(builder, step, row)
+    if rule is GATED_CONVOLUTION:
+        return add_gated(builder, step, row)
     if rule is ELEMENTWISE:
         return _add_elementwise(builder, step, row)
     _, head, support = _HEADS[rule.family]

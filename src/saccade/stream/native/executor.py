@@ -75,7 +75,7 @@ class NativeExecutor:
         bound = self._bound.get(state)
         if bound is None or not bound.holds(state):
             bound = self._bound[state] = Bound(self.compiled, state, threads=self.threads)
-        first = state.frames == 0
+        first = settings.is_reference(state.frames)
         frames: list[Tensor | Picture] = [picture] if picture else [tensor.contiguous() for tensor in inputs]
         bound.engine.set_profiling(self.profile)
         try:
@@ -86,7 +86,7 @@ class NativeExecutor:
             state.reset()
             raise
         if bad >= 0:
-            if first:
+            if state.frames == 0:
                 state.reset()  # it holds memory nobody has written to
             refuse_not_finite(self.plan.inputs[bad], inputs[bad], state.frames)
         state.frames += 1
@@ -99,15 +99,16 @@ class NativeExecutor:
 
     def _costs(self, bound: Bound) -> tuple[StepCost, ...]:
         engine = bound.engine
-        rows = zip(self.plan.steps, engine.active, engine.announced, engine.gate, engine.forms, strict=True)
+        spent = zip(engine.executed, engine.gate, strict=True)
+        rows = zip(self.plan.steps, engine.active, engine.announced, spent, engine.forms, strict=True)
         costs = []
-        for step, active, announced, gate, form in rows:
+        for step, active, announced, (executed, gate), form in rows:
             positions = sum(self.plan.values[name].positions for name in step.outputs)
             costs.append(
                 StepCost(
                     name=step.name,
                     dense_macs=step.macs,
-                    executed_macs=step.macs * active // positions if positions else 0,
+                    executed_macs=executed,
                     gate_macs=gate,
                     positions=positions,
                     active=active,

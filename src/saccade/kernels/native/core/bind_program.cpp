@@ -107,6 +107,43 @@ void add_convolve(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t 
     set_window(step, c.window, transposed);
 }
 
+// The gate's weight is (1, channels or 1, kernel...) fp32.
+void add_gated(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
+               const std::vector<SupportData>& supports, const std::vector<OpData>& ops, const WindowData& window,
+               int32_t groups, Address weight, Address bias, Address gate_weight, float gate_bias, bool norm,
+               int32_t block, bool residual, bool apart, int64_t macs) {
+    const Value in = p.value(inputs.at(0));
+    const int32_t source = inputs.at(0);
+    Step& step = start(p, Kind::gated, row, std::move(inputs), output, supports, ops);
+    Convolution& c = step.convolution;
+    c.window = make_window(window);
+    c.in_channels = int32_t(in.channels);
+    c.out_channels = int32_t(p.value(output).channels);
+    c.groups = groups;
+    c.type = in.type;
+    p.pack(c, floats(weight), residual ? nullptr : floats(bias));
+    Gated& g = step.gated;
+    g.window.kind = Support::Kind::window;
+    g.window.value = source;
+    g.window.window = c.window;
+    g.norm = norm;
+    g.residual = residual;
+    g.quiet_fires = gate_bias > 0;
+    g.block = block;
+    g.changing = p.add_change(source, residual || !norm, norm);
+    if (apart) g.sum = p.add_sum(output);
+    if (residual && bias) g.bias = p.keep_numbers(floats(bias), c.out_channels);
+    g.macs = macs;
+    const int64_t channels = norm ? 1 : in.channels, wide = padded(channels);
+    const int64_t taps = int64_t(c.window.kernel[0]) * c.window.kernel[1] * c.window.kernel[2];
+    std::vector<float> packed(size_t(taps * wide));
+    for (int64_t channel = 0; channel < channels; ++channel)
+        for (int64_t tap = 0; tap < taps; ++tap)
+            packed[size_t(tap * wide + channel)] = floats(gate_weight)[channel * taps + tap];
+    g.scoring = {c.window, int32_t(channels), norm ? Type::f32 : in.type, p.keep_numbers(packed.data(), taps * wide),
+                 gate_bias};
+}
+
 void add_pool(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
               const std::vector<SupportData>& supports, const std::vector<OpData>& ops,
               const WindowData& window, int32_t kind, int32_t count_include_pad, int32_t divisor_override) {
@@ -240,6 +277,7 @@ void bind_program(nb::module_& m) {
         .def("row", &Program::add_row)
         .def("input", &add_input)
         .def("convolve", &add_convolve)
+        .def("gated", &add_gated)
         .def("pool", &add_pool)
         .def("interpolate", &add_interpolate)
         .def("reduce", &add_reduce)
@@ -253,6 +291,13 @@ void bind_program(nb::module_& m) {
         .def("describe", &describe)
         .def_prop_ro("buffer_bytes", &Program::buffers)
         .def_prop_ro("mask_positions", &Program::masks)
+        .def_prop_ro("lanes", [](const Program& p) { return p.kernels().lanes; })
+        .def_prop_ro("changing", [](const Program& p) {  // value, rows, norms
+            std::vector<std::tuple<int32_t, bool, bool>> all;
+            for (const Changing& c : p.changing()) all.emplace_back(c.value, c.rows, c.norms);
+            return all;
+        })
+        .def_prop_ro("sums", &Program::sums)
         .def_prop_ro("weight_bytes", &Program::weight_bytes);
     nb::class_<State>(m, "State")
         .def(nb::init<const Program&, int>(), nb::keep_alive<1, 2>())
@@ -264,6 +309,14 @@ void bind_program(nb::module_& m) {
             s.set_record(value, {Record(form), reinterpret_cast<void*>(data), stride, bf16 ? Type::bf16 : Type::f32,
                                  threshold, floats(weights)});
         })
+        .def("set_change", [](State& s, int32_t changing, Address rows, Address norms, Address dirty, Address last) {
+            ChangeOf change;
+            change.change = {reinterpret_cast<void*>(rows), reinterpret_cast<float*>(norms)};
+            change.dirty = reinterpret_cast<uint8_t*>(dirty);
+            change.last = reinterpret_cast<void*>(last);
+            s.set_change(changing, change);
+        })
+        .def("set_sum", [](State& s, int32_t sum, Address at) { s.set_sum(sum, reinterpret_cast<float*>(at)); })
         .def("set_counts", &State::set_counts)
         .def("active_count", &State::active_count)
         .def("set_profiling", &State::set_profiling)
@@ -272,6 +325,7 @@ void bind_program(nb::module_& m) {
         .def_prop_ro("scratch_bytes", &State::scratch_bytes)
         .def_prop_ro("active", [](const State& s) { return s.ledger().active; })
         .def_prop_ro("announced", [](const State& s) { return s.ledger().announced; })
+        .def_prop_ro("executed", [](const State& s) { return s.ledger().executed; })
         .def_prop_ro("gate", [](const State& s) { return s.ledger().gate; })
         .def_prop_ro("forms", &State::forms)
         .def_prop_ro("seconds", [](const State& s) { return s.ledger().seconds; })

@@ -50,7 +50,7 @@ int64_t keep_rows(const std::string& isa, const RowsData& value, int32_t channel
                   Address positions, int64_t count, Address rows, int64_t ld) {
     const Kernels& k = find_kernels(isa);
     const Keep task = {make_rows(value), channels,        Record(form), make_rows(record), threshold,
-                       floats(weights),  reinterpret_cast<uint8_t*>(announced), first};
+                       floats(weights),  reinterpret_cast<uint8_t*>(announced), first, {}};
     nb::gil_scoped_release release;
     return k.keep(task, ints(positions), count, floats(rows), ld);
 }

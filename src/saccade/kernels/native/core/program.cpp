@@ -47,6 +47,20 @@ int32_t Program::add_view(int32_t of, int64_t positions, int64_t channels, int64
     return int32_t(values_.size()) - 1;
 }
 
+int32_t Program::add_change(int32_t value, bool rows, bool norms) {
+    size_t i = 0;
+    while (i < changing_.size() && changing_[i].value != value) ++i;
+    if (i == changing_.size()) changing_.push_back({value, false, false});
+    changing_[i].rows |= rows;
+    changing_[i].norms |= norms;
+    return int32_t(i);
+}
+
+int32_t Program::add_sum(int32_t value) {
+    sums_.push_back(value);
+    return int32_t(sums_.size()) - 1;
+}
+
 Value& Program::value(int32_t id) {
     if (id < 0 || size_t(id) >= values_.size()) throw std::out_of_range("no such value");
     return values_[size_t(id)];

@@ -46,8 +46,28 @@ struct MovePart {
     int64_t from = 0, to = 0, count = 0;
 };
 
+// A value whose change gated convolutions read: its rows, the sums of their absolute numbers, or both.
+struct Changing {
+    int32_t value = -1;
+    bool rows = false, norms = false;
+};
+
+// A gated convolution, beside its convolution. Its own supports are those of the epilogue.
+struct Gated {
+    Support window;           // of the input that the convolution and its gate read
+    Scoring scoring{};
+    bool norm = false;        // the gate reads the sums, not the rows
+    bool residual = false;    // z += w * r; else z = w * x + bias
+    bool quiet_fires = false; // the gate fires where nothing changed
+    int32_t block = 1;
+    int32_t changing = -1;    // of `Program::changing`
+    int32_t sum = -1;         // of `Program::sums`: z is kept apart; -1: the output is z
+    const float* bias = nullptr;  // residual: the convolution is packed without
+    int64_t macs = 0;         // of the convolution at every position
+};
+
 // `alias` does nothing: its output is its input under another name.
-enum class Kind { input, convolve, pool, interpolate, reduce, normalise, load, move, masks, alias, callback };
+enum class Kind { input, convolve, gated, pool, interpolate, reduce, normalise, load, move, masks, alias, callback };
 
 // What the ledger knows of a step of the plan.
 struct PlanRow {
@@ -65,6 +85,7 @@ struct Step {
     float fill = 0;
     // what the kind needs
     Convolution convolution{};
+    Gated gated{};
     Pooling pooling{};
     Interpolation interpolation{};
     Reduction reduction{};
@@ -92,6 +113,11 @@ public:
     // A value inside another's buffer. Shares its masks where it has the same positions.
     int32_t add_view(int32_t of, int64_t positions, int64_t channels, int64_t offset, int64_t stride, bool kept,
                      bool own_masks);
+    // What changes of a value are asked for, joined with what was asked before. Returns its place in `changing`.
+    int32_t add_change(int32_t value, bool rows, bool norms);
+    const std::vector<Changing>& changing() const { return changing_; }
+    int32_t add_sum(int32_t value);  // the value whose step keeps z apart; returns its place in `sums`
+    const std::vector<int32_t>& sums() const { return sums_; }
     Step& add_step(Kind kind, int32_t plan_step);  // stays where it is until `finish`
     void finish();                                 // no step is added afterwards
     Value& value(int32_t id);
@@ -112,6 +138,8 @@ private:
     std::vector<Step> steps_;
     std::vector<int64_t> buffers_, masks_;
     std::vector<PlanRow> rows_;
+    std::vector<Changing> changing_;
+    std::vector<int32_t> sums_;
     std::vector<Aligned<char>> owned_;
     int64_t weight_bytes_ = 0;
 };

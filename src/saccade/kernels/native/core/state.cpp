@@ -15,12 +15,16 @@ State::State(const Program& program, int threads)
     masks_.assign(program.masks().size(), nullptr);
     counts_.assign(program.masks().size(), 0);
     records_.resize(program.values().size());
+    changes_.resize(program.changing().size());
+    change_of_.assign(program.values().size(), -1);
+    for (size_t i = 0; i < changes_.size(); ++i) change_of_[size_t(program.changing()[i].value)] = int32_t(i);
+    sums_.assign(program.sums().size(), nullptr);
     int64_t most_positions = 1, most_fresh = 64, most_scratch = 0;
     size_t most_ops = 0, slots = 0;
     for (const Value& v : program.values()) most_positions = std::max(most_positions, v.positions);
     for (const Step& step : program.steps()) {
         int64_t chunk = rows_per_chunk;
-        if (step.kind == Kind::convolve) {
+        if (step.kind == Kind::convolve || step.kind == Kind::gated) {
             chunk = k_.convolve_chunk(step.convolution);
             most_scratch = std::max(most_scratch, k_.convolve_scratch_bytes(step.convolution));
         }
@@ -36,14 +40,18 @@ State::State(const Program& program, int threads)
     everyone_ = allocate<int32_t>(most_positions);
     for (int64_t i = 0; i < most_positions; ++i) everyone_[size_t(i)] = int32_t(i);
     for (const Step& step : program.steps()) reaches_.emplace_back(step.supports.size(), Reaches::unknown);
+    const int64_t deciding = changes_.empty() ? 0 : most_positions + 64;
+    touched_ = allocate<uint8_t>(deciding);
+    scores_ = allocate<float>(deciding);
     for (Workspace& space : workspaces_) {
         space.fresh = allocate<float>(most_fresh);
         space.scratch = allocate<char>(most_scratch);
     }
-    scratch_bytes_ = 2 * most_positions * 4 + threads * (most_fresh * 4 + most_scratch);
+    scratch_bytes_ = 2 * most_positions * 4 + 5 * deciding + threads * (most_fresh * 4 + most_scratch);
     const size_t n = program.rows().size();
     ledger_.active.assign(n, 0);
     ledger_.announced.assign(n, 0);
+    ledger_.executed.assign(n, 0);
     ledger_.gate.assign(n, 0);
     ledger_.whole.assign(n, 0);
     ledger_.seconds.assign(n, 0);
@@ -76,6 +84,7 @@ int32_t State::run(const std::vector<FrameInput>& inputs, bool first, const Call
     for (const Step& step : program_.steps())
         if (step.kind == Kind::input && !finite(step, inputs[size_t(step.slot)])) return step.slot;
     ledger_.executed_macs = ledger_.gate_macs = 0;
+    reference_ = first;
     for (const Step& step : program_.steps()) {
         const auto began = profiling_ ? Clock::now() : Clock::time_point();
         switch (step.kind) {
@@ -84,9 +93,12 @@ int32_t State::run(const std::vector<FrameInput>& inputs, bool first, const Call
             case Kind::masks: run_masks(step, first); break;
             case Kind::alias: break;
             case Kind::callback: callback(step.plan_step, first); break;
+            case Kind::gated: run_gated(step, first); break;
             default: run_rows(step, first);
         }
         enter(step, first);
+        for (int32_t id : step.outputs)
+            if (change_of_[size_t(id)] >= 0) settle(id, first);
         if (profiling_)
             ledger_.seconds[size_t(step.plan_step)] = std::chrono::duration<double>(Clock::now() - began).count();
     }
@@ -109,8 +121,15 @@ void State::enter(const Step& step, bool first) {
     }
     ledger_.active[row] = active;
     ledger_.announced[row] = announced;
-    if (plan.positions) ledger_.executed_macs += int64_t(__int128(plan.macs) * active / plan.positions);
+    const auto share = [&plan](int64_t macs, int64_t of) {
+        return plan.positions ? int64_t(__int128(macs) * of / plan.positions) : 0;
+    };
+    const bool gated = step.kind == Kind::gated;
+    ledger_.executed[row] = gated ? share(step.gated.macs, fired_) + share(plan.macs - step.gated.macs, active)
+                                  : share(plan.macs, active);
+    ledger_.executed_macs += ledger_.executed[row];
     ledger_.gate[row] = first ? 0 : compared + (told && step.kind != Kind::input ? plan.positions : 0);
+    if (gated && !first) ledger_.gate[row] += deciding_;
     ledger_.gate_macs += ledger_.gate[row];
 }
 
@@ -144,11 +163,13 @@ int64_t State::keep(const Value& v, int32_t id, const int32_t* positions, int64_
     Keep task{};
     task.value = rows(v);
     task.channels = int32_t(v.channels);
-    task.form = record.form;
+    task.form = reference_ ? Record::none : record.form;
     task.record = {record.data, record.stride, record.type};
     task.threshold = record.threshold;
     task.weights = record.weights;
     task.announced = masks_[size_t(v.announced)];
+    const int32_t changing = change_of_[size_t(id)];
+    if (changing >= 0 && !changes_[size_t(changing)].last) task.change = changes_[size_t(changing)].change;
     return k_.keep(task, positions, n, fresh, ld);
 }
 
@@ -194,24 +215,13 @@ void State::run_rows(const Step& step, bool first) {
     const int32_t* positions = (whole ? everyone_ : positions_).get();
     const std::vector<RowOp>& ops = bind_ops(step);
     const int64_t ld = padded(out.channels);
-    int64_t chunk = step.kind == Kind::convolve ? k_.convolve_chunk(step.convolution) : rows_per_chunk;
-    if (team_.size() > 1) {  // enough pieces for everyone, of whole tiles
-        const int64_t share = (n / (2 * team_.size()) + 95) / 96 * 96;
-        chunk = std::max<int64_t>(96, std::min(chunk, share));
-    }
-    for (Workspace& space : workspaces_) space.announced = 0;
-    team_.run((n + chunk - 1) / chunk, [&](int thread, int64_t task) {
+    count(out.announced) = over_chunks(step, positions, n, [&](int thread, const int32_t* list, int64_t now) {
         Workspace& space = workspaces_[size_t(thread)];
-        const int64_t at = task * chunk, now = std::min(chunk, n - at);
-        const int32_t* list = positions + at;
         produce(step, thread, list, now, ld);
         if (!step.ops.empty())
             k_.apply(ops.data(), int32_t(step.ops.size()), int32_t(out.channels), list, now, space.fresh.get(), ld);
         space.announced += keep(out, id, list, now, space.fresh.get(), ld);
     });
-    int64_t announced = 0;
-    for (const Workspace& space : workspaces_) announced += space.announced;
-    count(out.announced) = announced;
 }
 
 }  // namespace saccade

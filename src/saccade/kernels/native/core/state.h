@@ -1,5 +1,6 @@
 // The memory of one stream while it runs: pointers into what the caller owns, and scratch of its own.
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <vector>
 
@@ -17,6 +18,14 @@ struct RecordOf {
     const float* weights = nullptr;
 };
 
+// Where a changing value's change lies. Without `last`, `keep` writes it while it writes the value.
+struct ChangeOf {
+    Change change{};
+    uint8_t* dirty = nullptr;  // positions whose rows are not 0
+    void* last = nullptr;      // rows side by side, as they were last announced
+    int64_t dirty_count = 0;
+};
+
 // What a frame gives for one argument of the model.
 struct FrameInput {
     const float* planar = nullptr;    // the argument itself, contiguous
@@ -25,7 +34,8 @@ struct FrameInput {
 };
 
 struct Ledger {
-    std::vector<int64_t> active, announced, gate;  // per plan step: positions, positions, macs of deciding
+    std::vector<int64_t> active, announced;  // per plan step: positions
+    std::vector<int64_t> executed, gate;     // per plan step: macs, macs of deciding
     std::vector<int8_t> whole;                     // all positions, known without spreading masks
     std::vector<double> seconds;
     int64_t executed_macs = 0, gate_macs = 0;
@@ -48,6 +58,9 @@ public:
     void set_mask(int32_t mask, void* data) { masks_.at(size_t(mask)) = static_cast<uint8_t*>(data); }
     void set_last(int32_t slot, float* data);  // a copy of the argument `slot` as it last was
     void set_record(int32_t value, const RecordOf& record) { records_.at(size_t(value)) = record; }
+    // rows and dirty are 0 throughout.
+    void set_change(int32_t changing, const ChangeOf& change) { changes_.at(size_t(changing)) = change; }
+    void set_sum(int32_t sum, float* data) { sums_.at(size_t(sum)) = data; }
     void set_counts(int32_t value, int64_t active, int64_t announced);
     int64_t active_count(int32_t value) const { return counts_[size_t(program_.values().at(size_t(value)).active)]; }
     void set_profiling(bool on) { profiling_ = on; }
@@ -67,6 +80,14 @@ private:
     int64_t changed_positions(const Step& step, const FrameInput& input, bool first);
     void run_input(const Step& step, const FrameInput& input, bool first);
     void run_rows(const Step& step, bool first);
+    void run_gated(const Step& step, bool first);
+    int64_t find_fires(const Step& step, const Value& out, uint8_t* fires);
+    void score_touched(const Step& step, const int32_t* touched, int64_t n, uint8_t* fires);
+    enum class Source { whole, change, sum };  // of fresh rows: the convolution of x, of r, or z as it is
+    void run_source(const Step& step, Source source, const int32_t* positions, int64_t n);
+    void settle(int32_t value, bool first);
+    template <class Work>
+    int64_t over_chunks(const Step& step, const int32_t* positions, int64_t n, const Work& work);
     void run_move(const Step& step, bool first);
     void run_masks(const Step& step, bool first);
     void rebuild_move(const Step& step);
@@ -84,6 +105,13 @@ private:
     std::vector<uint8_t*> masks_;
     std::vector<int64_t> counts_;  // per mask
     std::vector<RecordOf> records_;
+    std::vector<ChangeOf> changes_;
+    std::vector<int32_t> change_of_;  // per value, -1: none
+    std::vector<float*> sums_;
+    Aligned<uint8_t> touched_;        // of the gated step that runs
+    Aligned<float> scores_;
+    int64_t fired_ = 0, deciding_ = 0;  // of the gated step that ran: positions, macs
+    bool reference_ = false;            // a reference frame: nothing is compared with a record
     std::vector<float*> last_;
     std::vector<int8_t> last_valid_;
     std::vector<RowOp> ops_;
@@ -102,5 +130,24 @@ private:
 };
 
 constexpr int64_t rows_per_chunk = 256;  // positions per call of what is no convolution
+
+// Calls work(thread, positions, how many) for pieces of a list; returns what all threads announced.
+template <class Work>
+int64_t State::over_chunks(const Step& step, const int32_t* positions, int64_t n, const Work& work) {
+    const bool convolves = step.kind == Kind::convolve || step.kind == Kind::gated;
+    int64_t chunk = convolves ? k_.convolve_chunk(step.convolution) : rows_per_chunk;
+    if (team_.size() > 1) {  // enough pieces for everyone, of whole tiles
+        const int64_t share = (n / (2 * team_.size()) + 95) / 96 * 96;
+        chunk = std::max<int64_t>(96, std::min(chunk, share));
+    }
+    for (Workspace& space : workspaces_) space.announced = 0;
+    team_.run((n + chunk - 1) / chunk, [&](int thread, int64_t task) {
+        const int64_t at = task * chunk;
+        work(thread, positions + at, std::min(chunk, n - at));
+    });
+    int64_t announced = 0;
+    for (const Workspace& space : workspaces_) announced += space.announced;
+    return announced;
+}
 
 }  // namespace saccade

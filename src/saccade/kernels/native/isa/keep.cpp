@@ -38,6 +38,33 @@ private:
     UVec differ = {};
 };
 
+// Bits, and what changed along the way.
+template <class V, bool rows, bool norms>
+class Changes {
+public:
+    Changes(const Keep& k, int64_t position)
+        : bits(k), r(rows ? static_cast<V*>(k.change.rows) + position * k.channels : nullptr) {}
+    void take(int, Vec now, Vec before, int64_t c) {
+        bits.take(0, now, before, c);
+        const Vec d = rounded<V>(now - before);
+        if (rows) store_as(r + c, d);
+        if (norms) sum += absolute(d);
+    }
+    void take_last(Vec now, Vec before, int64_t c, int64_t n) {
+        bits.take_last(now, before, c, n);
+        const Vec d = rounded<V>(now - before);
+        if (rows) store_as(r + c, d);
+        if (norms) sum += last_lanes(absolute(d), n);
+    }
+    bool any() const { return bits.any(); }
+    float norm() const { return sum_lanes(sum); }
+
+private:
+    Bits bits;
+    V* r;
+    Vec sum = {};
+};
+
 template <bool weighted>
 class Squares {
 public:
@@ -133,6 +160,17 @@ int64_t keep_exact(const Keep& k, const Fresh& f) {
     });
 }
 
+template <class V, bool rows, bool norms>
+int64_t keep_changes(const Keep& k, const Fresh& f) {
+    return one_by_one(f, k.announced, [k](int64_t p, const float* fresh) {
+        V* value = row_of<V>(k.value, p);
+        Changes<V, rows, norms> change(k, p);
+        write_row(fresh, value, value, k.channels, change);
+        if (norms) k.change.norms[p] = change.norm();
+        return change.any();
+    });
+}
+
 template <class V, class R, bool weighted>
 int64_t keep_reference(const Keep& k, const Fresh& f) {
     return one_by_one(f, k.announced, [k, gate = Gate(k)](int64_t p, const float* fresh) {
@@ -159,7 +197,12 @@ int64_t keep_accumulated(const Keep& k, const Fresh& f) {
 template <class V>
 int64_t keep_wide(const Keep& k, const Fresh& f) {
     if (k.first || k.form == Record::none) return keep_all<V>(k, f);
-    if (k.form == Record::exact) return keep_exact<V>(k, f);
+    if (k.form == Record::exact) {
+        if (k.change.rows && k.change.norms) return keep_changes<V, true, true>(k, f);
+        if (k.change.rows) return keep_changes<V, true, false>(k, f);
+        if (k.change.norms) return keep_changes<V, false, true>(k, f);
+        return keep_exact<V>(k, f);
+    }
     if (k.form == Record::accumulated)
         return k.weights ? keep_accumulated<V, true>(k, f) : keep_accumulated<V, false>(k, f);
     if (k.record.type == Type::f32)

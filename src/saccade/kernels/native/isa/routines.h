@@ -31,6 +31,12 @@ void apply(const RowOp* ops, int32_t op_count, int32_t channels, const int32_t* 
 // keep.cpp
 int64_t keep(const Keep&, const int32_t* positions, int64_t count, const float* rows, int64_t ld);
 
+// gated.cpp
+void score(const Scoring&, Rows in, const int32_t* positions, int64_t count, float* out);
+void difference(Rows now, Rows last, int32_t channels, const Change&, const int32_t* positions, int64_t count);
+void accumulate(float* sum, int32_t channels, int32_t add, const int32_t* positions, int64_t count, float* rows,
+                int64_t ld);
+
 // masks.cpp
 void dilate(const Window&, int32_t transposed, const uint8_t* in, uint8_t* out);
 void mask_or(const uint8_t* in, uint8_t* out, int64_t count);

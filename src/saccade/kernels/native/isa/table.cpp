@@ -9,6 +9,7 @@ namespace SACCADE_ISA_NAMESPACE {
 extern const Kernels kernel_list;
 const Kernels kernel_list = {
     SACCADE_TEXT(SACCADE_ISA_NAMESPACE),
+    lanes,
     packed_bytes,
     pack,
     convolve_scratch_bytes,
@@ -21,6 +22,9 @@ const Kernels kernel_list = {
     load_rows,
     apply,
     keep,
+    score,
+    difference,
+    accumulate,
     dilate,
     mask_or,
     mask_or_map,

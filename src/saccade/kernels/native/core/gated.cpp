@@ -1,0 +1,166 @@
+// Gated convolutions: where the gate fires, z there, and how the values they read changed.
+#include <cstring>
+
+#include "state.h"
+
+namespace saccade {
+
+namespace {
+
+// Every block x block square of a map fires whole if any of it does.
+void fill_squares(uint8_t* mask, int64_t planes, int64_t height, int64_t width, int64_t block) {
+    for (int64_t plane = 0; plane < planes; ++plane)
+        for (int64_t y = 0; y < height; y += block) {
+            uint8_t* first = mask + (plane * height + y) * width;
+            const int64_t rows = std::min(block, height - y);
+            for (int64_t i = 1; i < rows; ++i)
+                for (int64_t x = 0; x < width; ++x) first[x] = uint8_t(first[x] | first[i * width + x]);
+            for (int64_t x = 0; x < width; x += block) {
+                const size_t columns = size_t(std::min(block, width - x));
+                if (std::memchr(first + x, 1, columns)) std::memset(first + x, 1, columns);
+            }
+            for (int64_t i = 1; i < rows; ++i) std::memcpy(first + i * width, first, size_t(width));
+        }
+}
+
+}  // namespace
+
+// fires[p] = score(p) > 0 at touched positions.
+void State::score_touched(const Step& step, const int32_t* touched, int64_t n, uint8_t* fires) {
+    const Gated& g = step.gated;
+    const Change& change = changes_[size_t(g.changing)].change;
+    const Value& x = program_.values()[size_t(step.inputs[0])];
+    const Rows in = g.norm ? Rows{change.norms, 1, Type::f32} : Rows{change.rows, x.channels, x.type};
+    constexpr int64_t piece = 1024;
+    team_.run((n + piece - 1) / piece, [&](int, int64_t task) {
+        const int64_t at = task * piece, now = std::min(piece, n - at);
+        float* scores = scores_.get() + at;
+        k_.score(g.scoring, in, touched + at, now, scores);
+        for (int64_t i = 0; i < now; ++i) fires[touched[at + i]] = scores[i] > 0;
+    });
+}
+
+// Sets `fires` (0 before), and lists in `positions_` where the convolution is to be computed. Returns how many that are.
+int64_t State::find_fires(const Step& step, const Value& out, uint8_t* fires) {
+    const Gated& g = step.gated;
+    const Value& x = program_.values()[size_t(step.inputs[0])];
+    const int64_t told = count(x.announced);
+    fired_ = deciding_ = 0;
+    if (told == 0 && !(g.quiet_fires && !g.residual)) return 0;
+    if (g.quiet_fires) std::memset(fires, 1, size_t(out.positions));
+    uint8_t* touched = touched_.get();
+    int64_t n = 0;
+    const int32_t* list = positions_.get();
+    if (told > 0) {
+        std::memset(touched, 0, size_t(out.positions));
+        spread(step, g.window, out, touched);
+        n = k_.collect(touched, out.positions, positions_.get());
+        score_touched(step, list, n, fires);
+        const int64_t taps = int64_t(g.scoring.window.kernel[0]) * g.scoring.window.kernel[1] * g.scoring.window.kernel[2];
+        deciding_ = (g.norm ? told * x.channels : 0) + n * taps * g.scoring.channels;
+    }
+    const Window& w = step.convolution.window;
+    if (g.block > 1) fill_squares(fires, int64_t(w.batch) * w.out[0], w.out[1], w.out[2], g.block);
+    if (g.residual && n < out.positions && (g.block > 1 || g.quiet_fires))  // elsewhere there is nothing to add
+        for (int64_t p = 0; p < out.positions; ++p) fires[p] = uint8_t(fires[p] & touched[p]);
+    return fired_ = k_.collect(fires, out.positions, positions_.get());
+}
+
+// Fresh rows of z, the epilogue over them, and into the value.
+void State::run_source(const Step& step, Source source, const int32_t* positions, int64_t n) {
+    const Gated& g = step.gated;
+    const int32_t id = step.outputs[0];
+    const Value& out = program_.values()[size_t(id)];
+    const Value& x = program_.values()[size_t(step.inputs[0])];
+    const Rows in = source == Source::change ? Rows{changes_[size_t(g.changing)].change.rows, x.channels, x.type} : rows(x);
+    const std::vector<RowOp>& ops = bind_ops(step);
+    const int64_t ld = padded(out.channels);
+    const int32_t channels = int32_t(out.channels);
+    float* sum = g.sum < 0 ? nullptr : sums_[size_t(g.sum)];
+    RowOp bias{};
+    bias.op = Op::add;
+    bias.operand = Operand::channels;
+    bias.alpha = 1;
+    bias.vector = g.bias;
+    count(out.announced) += over_chunks(step, positions, n, [&](int thread, const int32_t* list, int64_t now) {
+        Workspace& space = workspaces_[size_t(thread)];
+        float* fresh = space.fresh.get();
+        if (source == Source::sum) {
+            k_.load({sum, out.channels, Type::f32}, channels, nullptr, 0, list, now, fresh, ld);
+        } else {
+            k_.convolve(step.convolution, in, list, now, channels, fresh, ld, space.scratch.get());
+            if (source == Source::whole && g.residual && g.bias) k_.apply(&bias, 1, channels, list, now, fresh, ld);
+            if (sum) k_.accumulate(sum, channels, source == Source::change, list, now, fresh, ld);
+        }
+        if (!step.ops.empty()) k_.apply(ops.data(), int32_t(step.ops.size()), channels, list, now, fresh, ld);
+        space.announced += keep(out, id, list, now, fresh, ld);
+    });
+}
+
+void State::run_gated(const Step& step, bool first) {
+    const Value& out = program_.values()[size_t(step.outputs[0])];
+    uint8_t* active = masks_[size_t(out.active)];
+    int8_t& whole = ledger_.whole[size_t(step.plan_step)];
+    clear(out.announced);
+    if (first) {
+        std::memset(active, 1, size_t(out.positions));
+        count(out.active) = fired_ = out.positions;
+        deciding_ = 0;
+        whole = 1;
+        run_source(step, Source::whole, everyone_.get(), out.positions);
+        return;
+    }
+    clear(out.active);
+    const int64_t fired = find_fires(step, out, active);
+    count(out.active) = fired;
+    whole = fired == out.positions;
+    if (fired > 0) run_source(step, step.gated.residual ? Source::change : Source::whole, positions_.get(), fired);
+    bool told = false;
+    for (const Support& support : step.supports)
+        told = told || count(program_.values()[size_t(support.value)].announced) > 0;
+    if (!told || whole) return;
+    uint8_t* others = touched_.get();
+    std::memset(others, 0, size_t(out.positions));
+    for (const Support& support : step.supports)
+        if (count(program_.values()[size_t(support.value)].announced) > 0) spread(step, support, out, others);
+    for (int64_t p = 0; p < out.positions; ++p) others[p] = uint8_t(others[p] & (active[p] ^ 1));
+    const int64_t n = k_.collect(others, out.positions, positions_.get());
+    if (n == 0) return;
+    k_.mask_or(others, active, out.positions);
+    count(out.active) += n;
+    run_source(step, Source::sum, positions_.get(), n);
+}
+
+// Brings the change of a value up to date after its step: 0 where nothing was announced.
+void State::settle(int32_t id, bool first) {
+    const int32_t changing = change_of_[size_t(id)];
+    const Changing& asked = program_.changing()[size_t(changing)];
+    ChangeOf& c = changes_[size_t(changing)];
+    const Value& v = program_.values()[size_t(id)];
+    const uint8_t* announced = masks_[size_t(v.announced)];
+    const int64_t told = first ? 0 : count(v.announced);
+    const int64_t row = v.channels * size_of(v.type);
+    if (c.dirty_count > 0)
+        for (int64_t p = 0; p < v.positions; ++p) {
+            if (!c.dirty[p] || (told && announced[p])) continue;
+            if (asked.rows) std::memset(static_cast<char*>(c.change.rows) + p * row, 0, size_t(row));
+            if (asked.norms) c.change.norms[p] = 0;
+        }
+    if (told == 0 && c.dirty_count == 0) return;
+    if (told > 0 && c.last) {
+        const int64_t n = k_.collect(announced, v.positions, positions_.get());
+        constexpr int64_t piece = 256;
+        team_.run((n + piece - 1) / piece, [&](int, int64_t task) {
+            const int64_t at = task * piece;
+            k_.difference(rows(v), {c.last, v.channels, v.type}, int32_t(v.channels), c.change, positions_.get() + at,
+                          std::min(piece, n - at));
+        });
+    }
+    if (told > 0)
+        std::memcpy(c.dirty, announced, size_t(v.positions));
+    else
+        std::memset(c.dirty, 0, size_t(v.positions));
+    c.dirty_count = told;
+}
+
+}  // namespace saccade

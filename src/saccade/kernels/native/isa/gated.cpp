@@ -1,0 +1,168 @@
+// What gated convolutions need besides the convolution: the change of a value, the score of a gate, the sum z.
+#include "channels.h"
+#include "gate.h"
+#include "routines.h"
+#include "stretches.h"
+#include "vector_math.h"
+
+namespace saccade {
+namespace SACCADE_ISA_NAMESPACE {
+
+namespace {
+
+constexpr int at_once = 8;  // positions summed side by side: as many sums as hide the latency of one
+
+// The taps of one window that fall inside the input; of a position in the middle, all.
+struct Taps {
+    int32_t counts[3];      // over depth, height, width
+    int64_t steps[3];       // from tap to tap, in elements of the input
+    int64_t weight_steps[3];
+    int64_t channels;
+    const float* weights;   // of the first tap
+};
+
+// Sums of P positions; from[p] is the first tap's row. Channels are added up vector by vector, the lanes at the end.
+template <class T, int P>
+SACCADE_INLINE void sum_rows(const Taps& t, const T* const* from, float bias, float* const* to) {
+    Vec sum[P] = {};
+    const int64_t whole = t.channels - t.channels % lanes, rest = t.channels % lanes;
+    for (int32_t d = 0; d < t.counts[0]; ++d)
+        for (int32_t h = 0; h < t.counts[1]; ++h)
+            for (int32_t k = 0; k < t.counts[2]; ++k) {
+                const int64_t at = d * t.steps[0] + h * t.steps[1] + k * t.steps[2];
+                const float* w = t.weights + d * t.weight_steps[0] + h * t.weight_steps[1] + k * t.weight_steps[2];
+                for (int64_t c = 0; c < whole; c += lanes) {
+                    const Vec b = load(w + c);
+#pragma GCC unroll 16
+                    for (int p = 0; p < P; ++p) sum[p] = fma(load_as(from[p] + at + c), b, sum[p]);
+                }
+                if (rest) {
+                    const Vec b = load(w + whole);
+#pragma GCC unroll 16
+                    for (int p = 0; p < P; ++p) sum[p] = fma(load_first(from[p] + at + whole, rest), b, sum[p]);
+                }
+            }
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) *to[p] = bias + sum_lanes(sum[p]);
+}
+
+template <class T>
+void score_rows(const Scoring& s, const T* data, int64_t stride, const int32_t* positions, int64_t count, float* out) {
+    const Window& w = s.window;
+    const int64_t wide = padded(s.channels);
+    const Inside middle = inside(w, 2);
+    Taps t;
+    t.channels = s.channels;
+    t.steps[0] = in_row(w, 0, w.dilation[0], 0, 0) * stride;
+    t.steps[1] = in_row(w, 0, 0, w.dilation[1], 0) * stride;
+    t.steps[2] = w.dilation[2] * stride;
+    t.weight_steps[2] = wide;
+    t.weight_steps[1] = w.kernel[2] * wide;
+    t.weight_steps[0] = w.kernel[1] * t.weight_steps[1];
+    Taps whole = t;
+    for (int axis = 0; axis < 3; ++axis) whole.counts[axis] = w.kernel[axis];
+    whole.weights = s.weights;
+
+    const T* from[at_once];
+    float* to[at_once];
+    int waiting = 0;
+    int64_t row = 0, tap = 0;
+    for (Stretches st(w.out, positions, count); st.next();) {
+        if (st->new_row) {
+            const Reach d = reach(w, 0, st->at[0]), h = reach(w, 1, st->at[1]);
+            t.counts[0] = d.to - d.from;
+            t.counts[1] = h.to - h.from;
+            row = in_row(w, st->n, d.first + d.from * w.dilation[0], h.first + h.from * w.dilation[1], 0);
+            tap = (d.from * w.kernel[1] + h.from) * w.kernel[2];
+        }
+        const bool rows_inside = t.counts[0] == w.kernel[0] && t.counts[1] == w.kernel[1];
+        for (int64_t i = 0; i < st->count; ++i) {
+            const int32_t x = st->at[2] + int32_t(i);
+            float* here = out + st->start + i;
+            if (rows_inside && x >= middle.from && x < middle.to) {
+                from[waiting] = data + (row + x * w.stride[2] - w.pad[2]) * stride;
+                to[waiting++] = here;
+                if (waiting == at_once) {
+                    sum_rows<T, at_once>(whole, from, s.bias, to);
+                    waiting = 0;
+                }
+                continue;
+            }
+            const Reach r = reach(w, 2, x);
+            t.counts[2] = r.to - r.from;
+            t.weights = s.weights + (tap + r.from) * wide;
+            const T* only = data + (row + r.first + r.from * w.dilation[2]) * stride;
+            sum_rows<T, 1>(t, &only, s.bias, &here);
+        }
+    }
+    int done = 0;
+    for (; waiting - done >= 4; done += 4) sum_rows<T, 4>(whole, from + done, s.bias, to + done);
+    for (; done < waiting; ++done) sum_rows<T, 1>(whole, from + done, s.bias, to + done);
+}
+
+template <class T>
+void difference_rows(const Rows& now, const Rows& last, int64_t channels, const Change& change,
+                     const int32_t* positions, int64_t count) {
+    const int64_t whole = channels - channels % lanes, rest = channels % lanes;
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t p = positions[i];
+        const T* fresh = row_of<T>(now, p);
+        T* old = row_of<T>(last, p);
+        T* r = change.rows ? static_cast<T*>(change.rows) + p * channels : nullptr;
+        Vec sum = {};
+        for (int64_t c = 0; c < whole; c += lanes) {
+            const Vec v = load_as(fresh + c);
+            const Vec d = rounded<T>(v - load_as(old + c));
+            store_as(old + c, v);
+            if (r) store_as(r + c, d);
+            sum += absolute(d);
+        }
+        float few = 0;
+        for (int64_t c = channels - rest; c < channels; ++c) {
+            float d = number(fresh + c) - number(old + c);
+            if (sizeof(T) == 2) d = widen(narrow(d));
+            old[c] = fresh[c];
+            if (r) set_number(r + c, d);
+            few += d < 0 ? -d : d;
+        }
+        if (change.norms) change.norms[p] = sum_lanes(sum) + few;
+    }
+}
+
+}  // namespace
+
+void score(const Scoring& s, Rows in, const int32_t* positions, int64_t count, float* out) {
+    if (in.type == Type::f32)
+        score_rows(s, static_cast<const float*>(in.data), in.stride, positions, count, out);
+    else
+        score_rows(s, static_cast<const uint16_t*>(in.data), in.stride, positions, count, out);
+}
+
+void difference(Rows now, Rows last, int32_t channels, const Change& change, const int32_t* positions, int64_t count) {
+    if (now.type == Type::f32)
+        difference_rows<float>(now, last, channels, change, positions, count);
+    else
+        difference_rows<uint16_t>(now, last, channels, change, positions, count);
+}
+
+void accumulate(float* sum, int32_t channels, int32_t add, const int32_t* positions, int64_t count, float* rows,
+                int64_t ld) {
+    const int64_t whole = channels - channels % lanes, rest = channels % lanes;
+    for (int64_t i = 0; i < count; ++i) {
+        float* z = sum + int64_t(positions[i]) * channels;
+        float* row = rows + i * ld;
+        for (int64_t c = 0; c < whole; c += lanes) {
+            Vec v = load(row + c);
+            if (add) store(row + c, v = v + load(z + c));
+            store(z + c, v);
+        }
+        if (rest) {
+            Vec v = load(row + whole);
+            if (add) store(row + whole, v = v + load_first(z + whole, rest));
+            store_part(z + whole, v, rest);
+        }
+    }
+}
+
+}  // namespace SACCADE_ISA_NAMESPACE
+}  // namespace saccade
