@@ -25,7 +25,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class GateRule:
-    """kind "input", "output" or "phi"; `number` is the threshold, or phi's bias; phi (C, kernel...)."""
+    """kind "input", "output", "phi" or "|phi|"; `number` is the threshold, or phi's bias; phi (C, kernel...)."""
 
     kind: str
     number: float
@@ -75,9 +75,8 @@ def score(residual: Array, layer: Layer, rule: GateRule) -> Array:
     found = np.zeros(size)
     for at in itertools.product(*map(range, size)):
         seen = window(residual, layer, at)
-        if rule.kind == "phi":
-            assert rule.phi is not None
-            found[at] = (seen * rule.phi).sum() + rule.number
+        if rule.phi is not None:
+            found[at] = ((np.abs(seen) if rule.kind == "|phi|" else seen) * rule.phi).sum() + rule.number
         else:
             scale = np.abs(layer.weight).mean() if rule.kind == "output" else 1.0
             found[at] = scale * np.abs(seen).sum() - rule.number

@@ -29,7 +29,7 @@ SHAPES_3D = [
     (2, 3, (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1), 1, (3, 5, 5)),
     (2, 2, (1, 3, 3), (1, 2, 2), (0, 1, 1), (1, 1, 1), 2, (2, 7, 5)),
 ]
-KINDS = ["input", "output", "phi"]
+KINDS = ["input", "output", "phi", "|phi|"]
 
 
 def moving(channels: int, size: tuple[int, ...], frames: int, seed: int) -> Tensor:
@@ -47,8 +47,9 @@ def make(shape: tuple, kind: str, *, block: int, form: str, seed: int = 0) -> tu
     """Returns a layer in float64 and what the definition needs of it."""
     channels, outputs, kernel, stride, padding, dilation, groups, _ = shape
     torch.manual_seed(seed)
-    number = {"input": 0.3 * channels * math.prod(kernel), "output": 0.2, "phi": -0.1}[kind]
-    gate = {"input": InputNorm, "output": OutputNorm, "phi": lambda bias: Gumbel(bias=bias)}[kind](number)
+    number = {"input": 0.3 * channels * math.prod(kernel), "output": 0.2}.get(kind, -0.1)
+    learned = Gumbel(bias=number, magnitude=kind == "|phi|")
+    gate = {"input": InputNorm, "output": OutputNorm}.get(kind, lambda _: learned)(number)
     cls = SkipConv2d if len(kernel) == 2 else SkipConv3d
     layer = cls(
         channels,
@@ -139,7 +140,7 @@ def test_a_video_in_pieces_is_the_video(cuts: list[int], form: str) -> None:
 def test_a_gate_that_always_fires_leaves_the_convolution(kind: str, form: str) -> None:
     for shape in SHAPES_2D + SHAPES_3D:
         layer, _, _ = make(shape, kind, block=1, form=form)
-        gate = {"input": InputNorm(0.0), "output": OutputNorm(0.0), "phi": Gumbel()}[kind]
+        gate = {"input": InputNorm(0.0), "output": OutputNorm(0.0)}.get(kind, Gumbel())
         layer.what = Skip(gate, form=form)
         if layer.gate is not None:
             nn.init.zeros_(layer.gate.weight)

@@ -1,7 +1,7 @@
 """The gates of Skip-Convolutions (section 3.2): which positions of a layer are worth computing, given what changed.
 
 Every gate is a convolution with one output channel and the layer's own stride, padding and dilation; it fires where
-that is more than 0. The norm gates read sum_c |r|, the learned one r itself.
+that is more than 0. The norm gates read sum_c |r|, the learned one r itself, or |r|.
 """
 
 from __future__ import annotations
@@ -52,12 +52,15 @@ class Gumbel:
 
     Attributes:
         temperature: of the sigmoid whose gradient stands in for the step's.
-        bias: what phi's bias starts from. Its weights start at 0 in effect (a hundredth of a convolution's usual
+        bias: what phi's bias starts from. On r its weights start at 0 in effect (a hundredth of a convolution's usual
             scale), so at first a gate fires with probability sigmoid(bias) wherever it is.
+        magnitude: phi reads |r| in place of r, and its weights start equal and positive. Not in the paper: what a
+            change is worth hardly depends on its sign, and a linear function of r cannot be large for both signs.
     """
 
     temperature: float = 1.0
     bias: float = 1.0
+    magnitude: bool = False
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
@@ -93,11 +96,14 @@ class Skip:
 
 
 class Kernel(NamedTuple):
-    """A gate as a convolution: `weight` (1, C or 1, kernel...), `bias` (1,); `norm`: it reads sum_c |r|, not r."""
+    """A gate as a convolution with `weight` (1, C, kernel...) and `bias` (1,).
+
+    `magnitude`: it reads |r|, not r; summed over the channels where its weight has only one.
+    """
 
     weight: Tensor
     bias: Tensor
-    norm: bool
+    magnitude: bool
 
 
 class Geometry(NamedTuple):
@@ -114,12 +120,14 @@ def norm_kernel(gate: InputNorm | OutputNorm, weight: Tensor) -> Kernel:
     if isinstance(gate, OutputNorm):
         ones = ones * weight.detach().abs().mean()
     bias = torch.full((1,), -gate.threshold, dtype=weight.dtype, device=weight.device)
-    return Kernel(ones, bias, norm=True)
+    return Kernel(ones, bias, magnitude=True)
 
 
 def scores(residual: Tensor, kernel: Kernel, geometry: Geometry) -> Tensor:
     """Returns the score (N, 1, ...) of every output position; residual is (N, C, ...)."""
-    source = residual.abs().sum(1, keepdim=True) if kernel.norm else residual
+    source = residual.abs() if kernel.magnitude else residual
+    if kernel.magnitude and kernel.weight.shape[1] == 1:
+        source = source.sum(1, keepdim=True)
     return convolve(source, kernel.weight, kernel.bias, geometry)
 
 
@@ -161,7 +169,10 @@ def initial_phi(channels: int, kernel: Sequence[int], start: Gumbel, like: Tenso
     """Returns the first weight (1, C, kernel...) and bias (1,) of a learned gate, of the type of `like`."""
     fan_in = channels * math.prod(kernel)
     weight = torch.empty(1, channels, *kernel, dtype=like.dtype, device=like.device)
-    weight.normal_(0.0, 0.01 / math.sqrt(fan_in))
+    if start.magnitude:
+        weight.fill_(0.3 / math.sqrt(fan_in))
+    else:
+        weight.normal_(0.0, 0.01 / math.sqrt(fan_in))
     return weight, torch.full((1,), start.bias, dtype=like.dtype, device=like.device)
 
 

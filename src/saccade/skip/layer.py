@@ -18,6 +18,7 @@ from saccade.skip.gates import (
     Gumbel,
     InputNorm,
     Kernel,
+    OutputNorm,
     Skip,
     convolve,
     decide,
@@ -97,7 +98,8 @@ class _SkipConv(nn.Module):
     def kernel(self) -> Kernel:
         """Returns the gate as a convolution with one output channel."""
         if self.gate is not None:
-            return Kernel(self.gate.weight, self.gate.bias, norm=False)
+            assert isinstance(self.what.gate, Gumbel)
+            return Kernel(self.gate.weight, self.gate.bias, self.what.gate.magnitude)
         assert not isinstance(self.what.gate, Gumbel)
         return norm_kernel(self.what.gate, self.weight)
 
@@ -235,7 +237,7 @@ class _SkipConv(nn.Module):
             if mask is not None:
                 mask[:, steps] = fired.detach()[:, :, 0] > 0.5
         deciding = positions * kernel.weight.numel()
-        if kernel.norm:  # summed over the channels once per input position
+        if isinstance(self.what.gate, InputNorm | OutputNorm):  # summed over the channels once per input position
             deciding += math.prod(x.shape[2:])
         macs = positions * self.weight.numel()
         clip.calls.append(LayerFiring(self.name, macs, deciding, share, looked, gated=True, mask=mask))
@@ -271,7 +273,7 @@ class _SkipConv(nn.Module):
             self.groups,
             kernel.weight,
             kernel.bias,
-            kernel.norm,
+            kernel.magnitude,
             self.what.block,
             self.what.form,
         )
