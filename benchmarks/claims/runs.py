@@ -1,0 +1,137 @@
+"""Experiments: what is trained and measured, once each, by as many processes as there are cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import ROOT, environment
+
+WORK = Path(os.environ.get("SACCADE_CLAIMS", ROOT / "out" / "claims"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and what is measured of it.
+
+    Attributes:
+        name: unique, as "pose/gumbel-0.1/1".
+        recipe: the recipe's file, from the project's folder.
+        options: what the recipe is made with.
+        measures: functions of `benchmarks.claims.measures` to call with the trained network, by name.
+        start: name of the run whose weights it starts from.
+    """
+
+    name: str
+    recipe: str
+    options: Mapping[str, Any]
+    measures: tuple[str, ...]
+    start: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints, weights and logs go."""
+        return WORK / self.name
+
+    def all_options(self, runs: Mapping[str, Run]) -> dict[str, Any]:
+        """Returns the recipe's options, with the folder it starts from."""
+        return {**self.options, **({"start": str(runs[self.start].folder)} if self.start else {})}
+
+
+class Results:
+    """What was measured, by run, in one JSON file that is rewritten after each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def done(self, run: Run) -> bool:
+        """Returns whether everything a run is to measure is there."""
+        row = self.rows.get(run.name)
+        return row is not None and set(run.measures) <= set(row["measures"]) and row["options"] == dict(run.options)
+
+    def add(self, run: Run, row: Mapping[str, Any]) -> None:
+        """Keeps a run's row."""
+        self.rows[run.name] = dict(row)
+        lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(self.rows[name])}" for name in sorted(self.rows))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("{\n" + lines + "\n}\n")
+
+
+def carry_out(runs: Sequence[Run], results: Results, *, module: str, workers: int, minutes: float | None) -> list[str]:
+    """Runs what is not in the results yet, each in a process of its own with one thread.
+
+    Args:
+        runs: in the order to begin them; a run waits for the one it starts from.
+        results: gets a row per run as it ends.
+        module: python module that is called with a run's name and prints its row as JSON on the last line.
+        workers: processes at a time.
+        minutes: begin nothing after this time.
+
+    Returns:
+        Names of the runs that failed.
+    """
+    began = time.monotonic()
+    waiting = [run for run in runs if not results.done(run)]
+    running: dict[str, tuple[Run, subprocess.Popen[str], Path]] = {}
+    failed: list[str] = []
+    print(f"{len(runs) - len(waiting)} of {len(runs)} runs are there already", flush=True)
+    while waiting or running:
+        over = minutes is not None and time.monotonic() - began > 60 * minutes
+        blocked = {run.name for run in waiting} | set(running)
+        for run in [] if over else list(waiting):
+            if len(running) < workers and run.start not in blocked:
+                waiting.remove(run)
+                if run.start in failed:
+                    failed.append(run.name)
+                    continue
+                running[run.name] = (run, *_begin(run, module))
+        if not running:
+            break
+        for name, (run, process, output) in list(running.items()):
+            if process.poll() is None:
+                continue
+            del running[name]
+            lines = output.read_text().strip().splitlines()
+            if process.returncode == 0 and lines:
+                row = json.loads(lines[-1])
+                results.add(run, {"options": dict(run.options), "commit": environment()["commit"], **row})
+                print(f"{(time.monotonic() - began) / 60:6.1f} min  {name}: {_short(row)}", flush=True)
+            else:
+                failed.append(name)
+                print(f"{(time.monotonic() - began) / 60:6.1f} min  {name} FAILED, see {output}", flush=True)
+        time.sleep(0.5)
+    return failed
+
+
+def _begin(run: Run, module: str) -> tuple[subprocess.Popen[str], Path]:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    output = run.folder / "output.txt"
+    threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    with output.open("w") as file, (run.folder / "errors.txt").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, run.name],
+            stdout=file,
+            stderr=errors,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **threads},
+        )
+    return process, output
+
+
+def _short(row: Mapping[str, Any]) -> str:
+    parts = []
+    for name, values in row["measures"].items():
+        if isinstance(values, dict):
+            numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}
+            parts.append(f"{name} " + " ".join(f"{k}={v:.4g}" for k, v in list(numbers.items())[:5]))
+    return "; ".join(parts)[:200]

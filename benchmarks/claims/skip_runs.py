@@ -1,0 +1,89 @@
+"""The trainings behind the claims of Skip-Convolutions. `python -m benchmarks.claims.skip_runs NAME` does one."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import torch
+
+from benchmarks.claims.runs import Run
+
+SEEDS = (0, 1, 2)
+RECIPES = {"puppets": "recipes/pose.py", "openfield": "recipes/pose.py", "street": "recipes/detection.py"}
+# Weight of the gates' loss, by task: what presses a little, enough, and hard.
+BETAS = {"puppets": (0.1, 0.2, 0.4), "openfield": (0.1, 0.3), "street": (0.3, 1.0)}
+RATIOS = (0.5, 0.3)  # macs an SVD leaves
+PRUNING = (0.3, 1.0)  # weights of the L0 penalty
+MIDDLE = 0.2  # of the ablations, on puppets
+UNTRAINED = {  # what needs no training, measured on the dense network
+    "puppets": ("norm_gates",),
+    "openfield": ("norm_gates",),
+    "street": ("norm_gates",),
+}
+
+
+def runs() -> dict[str, Run]:
+    """Returns every run by name, in the order to begin them."""
+    found: dict[str, Run] = {}
+
+    def add(task: str, name: str, seed: int, measures: tuple[str, ...] = ("plain",), **options: Any) -> None:
+        base = {"data": task} if RECIPES[task] == "recipes/pose.py" else {}
+        start = "" if name == "dense" else f"{task}/dense/{seed}"
+        run = Run(f"{task}/{name}/{seed}", RECIPES[task], {**base, "seed": seed, **options}, measures, start)
+        found[run.name] = run
+
+    for seed in SEEDS:
+        for task in RECIPES:
+            add(task, "dense", seed, ("plain", *UNTRAINED[task]))
+            add(task, "tuned", seed)
+            for beta in BETAS[task]:
+                measures = ("plain", "references", "shares") + (("long_videos",) if task != "openfield" else ())
+                for method, form in (("magnitude", "refresh"), ("magnitude", "residual"), ("gumbel", "residual")):
+                    add(task, f"{method}-{form}-{beta}", seed, measures, method=method, form=form, beta=beta)
+        for task in ("puppets", "street"):
+            for beta in BETAS[task][:2]:
+                add(task, f"frames-{beta}", seed, method="frames", beta=beta)
+        gated = {"method": "magnitude", "form": "refresh", "beta": MIDDLE}
+        for block in (2, 4, 8):
+            add("puppets", f"block-{block}", seed, block=block, **gated)
+        for clip in (4, 16):
+            add("puppets", f"clip-{clip}", seed, ("references", "long_videos"), clip=clip, **gated)
+        for ratio in RATIOS:
+            for kind in ("spatial-svd", "weight-svd"):
+                add("puppets", f"{kind}-{ratio}", seed, method=kind, ratio=ratio)
+        for press in PRUNING:
+            add("puppets", f"l0-{press}", seed, method="l0", beta=press)
+        for beta in BETAS["puppets"][1:]:
+            options = {"method": "spatial-svd+magnitude", "form": "refresh", "ratio": 0.5, "beta": beta}
+            add("puppets", f"svd+magnitude-{beta}", seed, **options)
+    return found
+
+
+def carry_out(name: str) -> dict[str, Any]:
+    """Trains one run (or goes on with it), measures it, and returns its row."""
+    from benchmarks.claims.measures import MEASURES, TASKS
+    from saccade.skip import ClipModel
+    from saccade.train import load_recipe, train
+
+    torch.set_num_threads(1)
+    every = runs()
+    run = every[name]
+    recipe = load_recipe(run.recipe, run.all_options(every))
+    began = time.monotonic()
+    trained = train(recipe, run.folder, accelerator="cpu", tensorboard=False)
+    if trained.stopped:
+        raise SystemExit(f"{name} was stopped by {trained.stopped} at step {trained.step} of {trained.steps}")
+    model = trained.model.eval()
+    assert isinstance(model, ClipModel)
+    row: dict[str, Any] = {"train_seconds": round(time.monotonic() - began), "steps": trained.steps, "measures": {}}
+    for measure in run.measures:
+        row["measures"][measure] = MEASURES[measure](TASKS[name.split("/")[0]], model)
+    row["seconds"] = round(time.monotonic() - began)
+    return row
+
+
+if __name__ == "__main__":
+    print(json.dumps(carry_out(sys.argv[1])))

@@ -1,0 +1,152 @@
+r"""Detection on clips: a small EfficientDet on the rendered street, dense or made cheaper by a method.
+
+    saccade train recipes/detection.py --out out/street-dense
+    saccade train recipes/detection.py --out out/street-gated \
+        --set method=magnitude form=refresh beta=0.3 start=out/street-dense
+    saccade evaluate recipes/detection.py --weights out/street-gated \
+        --set method=magnitude form=refresh start=out/street-dense
+
+As `recipes.pose`: a dense network learns from single frames, every method goes on from there with clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recipes.methods import Method, Pressure, parameter_groups
+from recipes.pose_clips import pictures
+from recipes.street_clips import Street, augment_street
+from saccade.data.street import CLASSES
+from saccade.evaluate.detection import Detections, average_precision
+from saccade.skip import ClipModel
+from saccade.train import Recipe, read_weights
+from saccade.train.detection_loss import detection_loss
+from saccade.zoo.efficientdet import EfficientDet, efficientdet
+
+EXAMPLES = 16
+SCORE = 0.05  # least score of a box that average precision looks at
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One picture's vehicles."""
+
+    boxes: Tensor
+    labels: Tensor
+    ignored: Tensor
+
+
+def truths(batch: Mapping[str, Tensor]) -> list[Truth]:
+    """Return the truths of a batch of clips, picture by picture."""
+    flat = (batch[key].flatten(0, -2 if key != "boxes" else -3) for key in ("boxes", "labels", "ignored"))
+    found = []
+    for boxes, labels, ignored in zip(*flat, strict=True):
+        there = labels >= 0
+        found.append(Truth(boxes[there], labels[there], ignored[there]))
+    return found
+
+
+def recipe(
+    *,
+    method: str = "dense",
+    start: str = "",
+    seed: int = 0,
+    beta: float = 0.0,
+    block: int = 1,
+    form: str = "residual",
+    bias: float = 0.0,
+    ratio: float = 0.5,
+    clip: int = 4,
+    steps: int = 0,
+    rate: float = 0.0,
+    gate_rate: float = 0.02,
+) -> Recipe:
+    """Return the recipe; `start` is a dense network's folder. `steps` and `rate` follow from it where 0."""
+    how = Method(name=method, beta=beta, block=block, form=form, bias=bias, ratio=ratio)
+    steps = steps or (600 if start else 2400)
+    rate = rate or (1e-3 if start else 4e-3)
+    pressure = Pressure(beta, steps)
+    clips = clip if start else 1
+    batch = 6 if start else 16
+    anchors = efficientdet("tiny").anchors
+
+    def build() -> nn.Module:
+        run = ClipModel(efficientdet("tiny", seed=seed))
+        if start:
+            read_weights(Path(start)).load_into(run)
+        if how.name != "dense":
+            few = Street("train")
+            how.apply(
+                run.model, pictures(torch.stack([torch.from_numpy(few[i]["frames"][0]) for i in range(EXAMPLES)]))
+            )
+        return run
+
+    def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        outputs, firing = model(pictures(batch["frames"]))
+        found = detection_loss(outputs, truths(batch), anchors=anchors, classes=len(CLASSES))
+        if not how.beta:
+            return {"loss": found.total, "task": found.total, "boxes": found.boxes}
+        penalty = how.penalty(model, firing)  # type: ignore[arg-type]
+        return {"loss": found.total + pressure.now * penalty, "task": found.total, "penalty": penalty}
+
+    def optimizer(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameter_groups(model, rate=rate, gate_rate=gate_rate), lr=rate)
+
+    def schedule(opt: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        most = [group["lr"] for group in opt.param_groups]
+        return torch.optim.lr_scheduler.OneCycleLR(opt, most, total_steps=steps, pct_start=0.1, cycle_momentum=False)
+
+    return Recipe(
+        name=f"detection-{method}",
+        build=build,
+        data=lambda: Street("train"),
+        loss=loss,
+        optimizer=optimizer,
+        schedule=schedule,
+        augment=partial(augment_street, clip=clips),
+        evaluate=lambda model: measure(model, Street("test"), reference_every=clip),  # type: ignore[arg-type]
+        steps=steps,
+        batch=batch,
+        seed=seed,
+        before_step=pressure if start else None,
+        clip_norm=10.0,
+        log_every=50,
+        checkpoint_every=400,
+    )
+
+
+@torch.no_grad()
+def measure(model: ClipModel, data: Any, *, reference_every: int | None, part: slice = slice(None)) -> dict[str, float]:
+    """Return average precision (in percent) and macs per frame of a network over a part of each clip of a data set."""
+    model.eval()
+    network: EfficientDet = model.model  # type: ignore[assignment]
+    run = ClipModel(network, reference_every=reference_every)
+    found: list[Detections] = []
+    wanted: list[Truth] = []
+    executed = dense = frames = 0.0
+    for index in range(len(data)):
+        sample = data[index]
+        outputs, firing = run(pictures(torch.from_numpy(sample["frames"]))[None])
+        flat = tuple([level[0, part] for level in levels] for levels in outputs)
+        found += network.decode(flat, score_threshold=SCORE)  # type: ignore[arg-type]
+        wanted += truths({key: torch.from_numpy(sample[key])[part] for key in ("boxes", "labels", "ignored")})
+        macs = firing.macs[:, part]
+        executed += float(macs.sum())
+        dense += firing.dense_macs * macs.numel()
+        frames += macs.numel()
+    scores = score(found, wanted)
+    return {**scores, "macs": executed / frames, "dense_macs": dense / frames, "macs_ratio": dense / executed}
+
+
+def score(found: list[Detections], wanted: list[Truth]) -> dict[str, float]:
+    """Return AP[.5:.95] and AP50 in percent."""
+    targets = [Detections(truth.boxes, torch.ones(len(truth.boxes)), truth.labels) for truth in wanted]
+    scores = average_precision(found, targets, ignored=[truth.ignored for truth in wanted])
+    return {"ap": 100 * scores.ap, "ap50": 100 * scores.ap50}

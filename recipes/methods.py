@@ -1,0 +1,109 @@
+"""Ways to make a network cheaper, as the recipes and the claims name them.
+
+A method changes the network a recipe builds, and may add a penalty to its loss. Names: "dense" (nothing), "gumbel"
+(Skip-Convolutions with learned gates), "magnitude" (the same, gates on |r|), "frames" (CC-image: the same gates on raw
+frames), "spatial-svd", "weight-svd", "l0", and "spatial-svd+magnitude".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saccade.errors import RecipeError
+from saccade.rivals.decompose import decompose
+from saccade.rivals.prune import HardConcrete, insert_gates, l0_loss
+from saccade.skip import ClipModel, Firing, Gumbel, Skip, convert, gate_loss
+from saccade.skip.layer import GumbelGate
+
+METHODS = ("dense", "gumbel", "magnitude", "frames", "spatial-svd", "weight-svd", "l0", "spatial-svd+magnitude")
+WARM_UP = 0.5  # of the steps, over which a penalty grows to its weight: gates first learn what matters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Which method, and how hard it presses.
+
+    Attributes:
+        name: one of METHODS.
+        beta: weight of the penalty: L_gate (eq. 9) for gates, the expected macs for "l0".
+        block, form: of gates, see `saccade.skip.Skip`.
+        bias: what a learned gate's bias starts from.
+        ratio: macs of the decomposed network over the dense one's, for the SVDs.
+    """
+
+    name: str = "dense"
+    beta: float = 0.0
+    block: int = 1
+    form: str = "residual"
+    bias: float = 0.0
+    ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if self.name not in METHODS:
+            raise RecipeError(f"unknown method {self.name!r}; expected one of {', '.join(METHODS)}")
+
+    @property
+    def gated(self) -> bool:
+        """Whether the network has gates."""
+        return self.name == "frames" or self.name.endswith(("gumbel", "magnitude"))
+
+    def apply(self, network: nn.Module, example: Tensor) -> nn.Module:
+        """Change a trained network (in place), and return it; `example` are training pictures (N, 3, H, W)."""
+        gate = Gumbel(bias=self.bias, magnitude=self.name.endswith("magnitude"))
+        what = Skip(gate, block=self.block, form=self.form)
+        if "svd" in self.name:
+            kind = "spatial" if "spatial" in self.name else "weight"
+            decompose(network, ratio=self.ratio, kind=kind, example=example)  # type: ignore[arg-type]
+        if self.name.endswith(("gumbel", "magnitude")):
+            convert(network, what)
+        elif self.name == "frames":
+            from saccade.rivals.conditional import convert_conditional
+
+            convert_conditional(network, what)
+        elif self.name == "l0":
+            insert_gates(network, example=example)
+        return network
+
+    def penalty(self, network: ClipModel, firing: Firing) -> Tensor:
+        """Return what is added to the task's loss, before `beta`."""
+        if self.gated:
+            return gate_loss(firing)
+        if self.name == "l0":
+            return l0_loss(network.model)
+        return torch.zeros(())
+
+
+class Pressure:
+    """The weight of a penalty, growing from 0 over the first half of the steps; `before_step` of a recipe."""
+
+    def __init__(self, beta: float, steps: int) -> None:
+        self.beta, self.steps, self.now = beta, steps, 0.0
+
+    def __call__(self, model: nn.Module, step: int) -> None:
+        """Set the weight of this step, and hold the statistics of batch norms still."""
+        self.now = self.beta * min(1.0, (step - 1) / (WARM_UP * self.steps))
+        freeze_norms(model)
+
+
+def freeze_norms(model: nn.Module) -> None:
+    """Hold the statistics of batch norms still: the few clips of a batch are too alike to take new ones."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def parameter_groups(model: nn.Module, *, rate: float, gate_rate: float) -> list[dict[str, Any]]:
+    """Return the parameters for an optimizer: gates learn at a rate of their own."""
+    gates: list[Tensor] = []
+    for module in model.modules():
+        if isinstance(module, GumbelGate | HardConcrete):
+            gates += module.parameters(recurse=False)
+    own = {id(value) for value in gates}
+    others = [value for value in model.parameters() if id(value) not in own]
+    groups: list[dict[str, Any]] = [{"params": others, "lr": rate}]
+    return groups + ([{"params": gates, "lr": gate_rate}] if gates else [])
