@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recipes.following import Follow, by_gates
 from recipes.methods import Method, Pressure, parameter_groups
 from recipes.pose_clips import pictures
 from recipes.street_clips import Street, augment_street
@@ -28,7 +29,7 @@ from saccade.evaluate.detection import Detections, average_precision
 from saccade.skip import ClipModel
 from saccade.train import Recipe, read_weights
 from saccade.train.detection_loss import detection_loss
-from saccade.zoo.efficientdet import EfficientDet, efficientdet
+from saccade.zoo.efficientdet import efficientdet
 
 EXAMPLES = 16
 SCORE = 0.05  # least score of a box that average precision looks at
@@ -111,7 +112,7 @@ def recipe(
         optimizer=optimizer,
         schedule=schedule,
         augment=partial(augment_street, clip=clips),
-        evaluate=lambda model: measure(model, Street("test"), reference_every=clip),  # type: ignore[arg-type]
+        evaluate=lambda model: measure(by_gates(model, reference_every=clip), Street("test")),  # type: ignore[arg-type]
         steps=steps,
         batch=batch,
         seed=seed,
@@ -123,24 +124,21 @@ def recipe(
 
 
 @torch.no_grad()
-def measure(model: ClipModel, data: Any, *, reference_every: int | None, part: slice = slice(None)) -> dict[str, float]:
-    """Return average precision (in percent) and macs per frame of a network over a part of each clip of a data set."""
-    model.eval()
-    network: EfficientDet = model.model  # type: ignore[assignment]
-    run = ClipModel(network, reference_every=reference_every)
+def measure(follow: Follow, data: Any, *, part: slice = slice(None)) -> dict[str, float]:
+    """Return average precision (in percent) and macs per frame over a part of each clip of a data set."""
+    network = efficientdet("tiny")  # for its anchors
     found: list[Detections] = []
     wanted: list[Truth] = []
     executed = dense = frames = 0.0
     for index in range(len(data)):
         sample = data[index]
-        outputs, firing = run(pictures(torch.from_numpy(sample["frames"]))[None])
-        flat = tuple([level[0, part] for level in levels] for levels in outputs)
-        found += network.decode(flat, score_threshold=SCORE)  # type: ignore[arg-type]
+        outputs, macs, whole = follow(pictures(torch.from_numpy(sample["frames"]))[None])
+        logits, offsets = ([level[0, part] for level in levels] for levels in outputs)
+        found += network.decode((logits, offsets), score_threshold=SCORE)
         wanted += truths({key: torch.from_numpy(sample[key])[part] for key in ("boxes", "labels", "ignored")})
-        macs = firing.macs[:, part]
-        executed += float(macs.sum())
-        dense += firing.dense_macs * macs.numel()
-        frames += macs.numel()
+        executed += float(macs[part].sum())
+        dense += whole * len(macs[part])
+        frames += len(macs[part])
     scores = score(found, wanted)
     return {**scores, "macs": executed / frames, "dense_macs": dense / frames, "macs_ratio": dense / executed}
 

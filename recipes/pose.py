@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from recipes.following import Follow, by_gates
 from recipes.methods import Method, Pressure, parameter_groups
 from recipes.openfield_clips import JOINTS as MOUSE
 from recipes.openfield_clips import Openfield, augment_openfield
@@ -96,7 +97,7 @@ def recipe(
         optimizer=optimizer,
         schedule=schedule,
         augment=partial(AUGMENT[data], clip=clips),
-        evaluate=lambda model: measure(model, DATA[data]("test"), reference_every=clip),  # type: ignore[arg-type]
+        evaluate=lambda model: measure(by_gates(model, reference_every=clip), DATA[data]("test")),  # type: ignore[arg-type]
         steps=steps,
         batch=batch,
         seed=seed,
@@ -108,21 +109,18 @@ def recipe(
 
 
 @torch.no_grad()
-def measure(model: ClipModel, data: Any, *, reference_every: int | None, part: slice = slice(None)) -> dict[str, float]:
-    """Return PCK at ALPHAS (in percent) and macs per frame of a network over a part of each clip of a data set."""
-    model.eval()
-    run = ClipModel(model.model, reference_every=reference_every)
+def measure(follow: Follow, data: Any, *, part: slice = slice(None)) -> dict[str, float]:
+    """Return PCK at ALPHAS (in percent) and macs per frame over a part of each clip of a data set."""
     found, truth, seen, boxes = [], [], [], []
     executed = dense = 0.0
     for index in range(len(data)):
         sample = data[index]
-        maps, firing = run(pictures(torch.from_numpy(sample["frames"]))[None])
+        maps, macs, whole = follow(pictures(torch.from_numpy(sample["frames"]))[None])
         found.append(heatmap_joints(maps[0], stride=STRIDE)[0][part])
         for kept, key in ((truth, "joints"), (seen, "visible"), (boxes, "box")):
             kept.append(torch.from_numpy(sample[key])[part])
-        macs = firing.macs[:, part]
-        executed += float(macs.sum())
-        dense += firing.dense_macs * macs.numel()
+        executed += float(macs[part].sum())
+        dense += whole * len(macs[part])
     places = [torch.cat(parts) for parts in (found, truth, seen, boxes)]
     shares = {f"pck@{alpha}": 100 * pck(*places, alpha=alpha).pck for alpha in ALPHAS}
     frames = sum(len(part) for part in found)

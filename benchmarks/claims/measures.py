@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from recipes import detection, pose
+from recipes.following import by_flow, by_gates, by_key_frames
 from recipes.openfield_clips import Openfield
 from recipes.pose_clips import Puppets
 from recipes.street_clips import Street
@@ -42,23 +43,24 @@ TASKS = {
 
 def plain(task: Task, model: ClipModel) -> Measured:
     """Returns accuracy and macs over the test set, with reference frames as often as in training."""
-    return task.measure(_finished(task, model), task.data("test"), reference_every=task.every)
+    return task.measure(by_gates(_finished(task, model), reference_every=task.every), task.data("test"))
 
 
 def references(task: Task, model: ClipModel) -> Measured:
     """Returns the same by how often there are reference frames; "inf" is the first of each video only."""
     model = _finished(task, model)
     every = {"4": 4, "8": 8, "16": 16, "inf": None}
-    return {name: task.measure(model, task.data("test"), reference_every=k) for name, k in every.items()}
+    data = task.data("test")
+    return {name: task.measure(by_gates(model, reference_every=k), data) for name, k in every.items()}
 
 
 def long_videos(task: Task, model: ClipModel) -> Measured:
     """Returns accuracy over the first and last tenth of long videos with one reference frame each."""
-    data = task.data("long")
+    data, follow = task.data("long"), by_gates(model, reference_every=None)
     tenth = math.ceil(len(data[0]["frames"]) / 10)
-    whole = task.measure(model, data, reference_every=None, part=slice(None))
+    whole = task.measure(follow, data)
     parts = {
-        name: task.measure(model, data, reference_every=None, part=part)
+        name: task.measure(follow, data, part=part)
         for name, part in (("first", slice(0, tenth)), ("last", slice(-tenth, None)))
     }
     return {"frames": len(data[0]["frames"]), "whole": whole, **parts}
@@ -73,23 +75,21 @@ def norm_gates(task: Task, model: ClipModel) -> Measured:
             for threshold in thresholds:
                 gated = copy.deepcopy(model)
                 convert(gated.model, Skip(kind(threshold), form=form))
-                found = task.measure(gated, data, reference_every=task.every)
+                found = task.measure(by_gates(gated, reference_every=task.every), data)
                 rows.append({"gate": kind.__name__, "form": form, "threshold": threshold, **found})
     return {"rows": rows}
 
 
 def key_frames(task: Task, model: ClipModel) -> Measured:
     """Returns a row for each distance of key frames, results repeated between them."""
-    from benchmarks.claims.propagation import run_key_frames
-
-    return {"rows": [{"every": k, **run_key_frames(task, model, every=k)} for k in KEY_FRAMES]}
+    data = task.data("test")
+    return {"rows": [{"every": k, **task.measure(by_key_frames(model, every=k), data)} for k in KEY_FRAMES]}
 
 
 def flow(task: Task, model: ClipModel) -> Measured:
     """Returns a row for each distance of key frames, features moved along the optical flow between them."""
-    from benchmarks.claims.propagation import run_flow
-
-    return {"rows": [{"every": k, **run_flow(task, model, every=k)} for k in KEY_FRAMES]}
+    data = task.data("test")
+    return {"rows": [{"every": k, **task.measure(by_flow(model, every=k), data)} for k in KEY_FRAMES]}
 
 
 def shares(task: Task, model: ClipModel) -> Measured:

@@ -19,9 +19,9 @@ RATIOS = (0.5, 0.3)  # macs an SVD leaves
 PRUNING = (0.3, 1.0)  # weights of the L0 penalty
 MIDDLE = 0.2  # of the ablations, on puppets
 UNTRAINED = {  # what needs no training, measured on the dense network
-    "puppets": ("norm_gates",),
-    "openfield": ("norm_gates",),
-    "street": ("norm_gates",),
+    "puppets": ("norm_gates", "key_frames", "flow"),
+    "openfield": ("norm_gates", "key_frames"),
+    "street": ("norm_gates", "key_frames", "flow"),
 }
 
 

@@ -1,0 +1,88 @@
+"""Clips with the name of what is done in them, for the classification recipe: rendered puppets, surveillance clips.
+
+A sample is a dict: `frames` (25, 3, H, W) uint8 spread over about two seconds, `label` int64. `ACTIONS_FOLDER` in the
+environment says where the surveillance clips are: folders `fight` and `noFight`, the number of a clip in its name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from recipes.pose_clips import CACHE, light
+from saccade.data.puppets import ACTIONS, PuppetConfig, encode_and_decode, render_puppets
+from saccade.video import read_video
+from saccade.zoo.tsn import segment_frames
+
+FRAMES = 25
+SIZE = {"puppets": 96, "actions": 112}
+SCENES = {"train": 400, "test": 150}
+FIRST_SEED = {"train": 7_000_000, "test": 8_000_000}
+FOLDER = Path(os.environ.get("ACTIONS_FOLDER", "../shared/assets/actions"))
+CLASSES = {"puppets": len(ACTIONS), "actions": 2}
+TRAIN_UP_TO = 90  # neighbouring numbers may show one scene, so the split is by blocks
+
+
+def rendered(split: str) -> list[tuple[np.ndarray, int]]:
+    """Return puppets acting for two seconds, after H.264."""
+    found = []
+    for seed in range(FIRST_SEED[split], FIRST_SEED[split] + SCENES[split]):
+        size = SIZE["puppets"]
+        video = encode_and_decode(render_puppets(PuppetConfig(seed=seed, frames=2 * FRAMES, height=size, width=size)))
+        found.append((np.ascontiguousarray(video.frames[::2].transpose(0, 3, 1, 2)), video.action))
+    return found
+
+
+def recorded(split: str) -> list[tuple[np.ndarray, int]]:
+    """Return the surveillance clips of a split, 25 frames of each."""
+    found = []
+    for label, name in enumerate(("fight", "noFight")):
+        for path in sorted((FOLDER / name).glob("*.mp4")):
+            number = int(re.findall(r"\d+", path.stem)[0])
+            if (number <= TRAIN_UP_TO) != (split == "train"):
+                continue
+            frames = [frame.data for frame in read_video(path)]
+            chosen = np.stack([frames[i] for i in segment_frames(len(frames), FRAMES)])
+            planes = torch.from_numpy(chosen).permute(0, 3, 1, 2).float()
+            size = (SIZE["actions"], SIZE["actions"])
+            small = F.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
+            found.append((small.round().clamp(0, 255).to(torch.uint8).numpy(), label))
+    return found
+
+
+class Acts:
+    """The clips of one split, kept in `CACHE`."""
+
+    def __init__(self, kind: str, split: str) -> None:
+        folder = CACHE / f"acts-{kind}-{split}"
+        if not (folder / "done").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            found = rendered(split) if kind == "puppets" else recorded(split)
+            np.save(folder / "frames.npy", np.stack([frames for frames, _ in found]))
+            np.save(folder / "label.npy", np.array([label for _, label in found], np.int64))
+            (folder / "done").touch()
+        self.frames, self.label = np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "label.npy")
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"frames": np.array(self.frames[index]), "label": np.int64(self.label[index])}
+
+
+def augment_acts(sample: Mapping[str, Any], rng: np.random.Generator, *, segments: int) -> dict[str, Any]:
+    """Return `segments` frames of the clip, one from each part of it, mirrored and lit at random."""
+    edges = np.linspace(0, len(sample["frames"]), segments + 1)
+    chosen = [int(rng.uniform(low, high)) for low, high in itertools.pairwise(edges)]
+    frames = sample["frames"][chosen]
+    if rng.random() < 0.5:
+        frames = np.ascontiguousarray(frames[..., ::-1])
+    return light({**sample, "frames": frames}, rng)
