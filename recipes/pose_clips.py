@@ -97,7 +97,7 @@ def turn(sample: Mapping[str, Any], *, angle: float, scale: float, shift: tuple[
     matrix = np.linalg.inv(half) @ np.concatenate([back @ half, moved[:, None]], 1)
     theta = torch.tensor(matrix, dtype=torch.float32).expand(len(frames), 2, 3)
     grid = F.affine_grid(theta, list(frames.shape), align_corners=False)
-    turned = F.grid_sample(frames.float(), grid, padding_mode="reflection", align_corners=False)
+    turned = F.grid_sample(frames.float(), grid, padding_mode="border", align_corners=False)
     inside = ((joints >= 0) & (joints < np.array([width, height]))).all(-1)
     return {
         **sample,
