@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saccade.errors import InputError
 from saccade.train.detection_loss import IGNORED, NOTHING, detection_loss, match_anchors
+from saccade.train.pose_loss import pose_loss
 
 needs_effdet = pytest.mark.skipif(importlib.util.find_spec("effdet") is None, reason="effdet is not installed")
 
@@ -251,6 +252,49 @@ def test_what_does_not_fit_is_one_clear_error(change: dict[str, object], said: s
     truths = given.pop("truths")
     with pytest.raises(InputError, match=said):
         detection_loss(drawn_outputs(1, 3, seed=1), truths, **given)  # type: ignore[arg-type]
+
+
+# --- pose
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 6, 5), (3, 1, 7, 9)])
+@pytest.mark.parametrize("share", [0.6, 1.0, 0.0])
+def test_the_pose_loss_is_its_definition(shape: tuple[int, ...], share: float) -> None:
+    draw = torch.Generator().manual_seed(len(shape))
+    lead, (rows, columns) = shape[:-2], shape[-2:]
+    heatmaps = torch.randn(*shape, generator=draw, dtype=torch.float64)
+    joints = torch.rand(*lead, 2, generator=draw, dtype=torch.float64) * 30 - 3  # some lie outside
+    visible = torch.rand(*lead, generator=draw) < share
+    joints[~visible] = math.nan  # what nobody marked has no place
+    total, count = 0.0, 0
+    for index in torch.cartesian_prod(*(torch.arange(n) for n in lead)).tolist():
+        if not visible[tuple(index)]:
+            continue
+        x, y = (float(value) / 3 for value in joints[tuple(index)])
+        count += 1
+        for row in range(rows):
+            for column in range(columns):
+                distance = (row + 0.5 - y) ** 2 + (column + 0.5 - x) ** 2
+                error = heatmaps[(*index, row, column)].item() - math.exp(-distance / (2 * 1.5**2))
+                total += error**2 / (rows * columns)
+    got = pose_loss(heatmaps, joints, visible, stride=3, sigma=1.5)
+    assert float(got) == pytest.approx(total / max(count, 1), rel=1e-5)  # the targets are float32
+
+
+def test_unseen_joints_have_no_gradient() -> None:
+    heatmaps = torch.randn(2, 3, 4, 4, requires_grad=True)
+    visible = torch.tensor([[True, False, True], [False, False, False]])
+    pose_loss(heatmaps, torch.full((2, 3, 2), 8.0), visible).backward()
+    assert heatmaps.grad is not None
+    assert torch.equal(heatmaps.grad.flatten(2).any(-1), visible)
+
+
+def test_poses_that_do_not_fit_are_one_clear_error() -> None:
+    joints, visible = torch.zeros(2, 5, 2), torch.ones(2, 5, dtype=torch.bool)
+    with pytest.raises(InputError, match=r"heatmaps \(2, 4, 8, 8\), joints \(2, 5, 2\) and visible \(2, 5\)"):
+        pose_loss(torch.zeros(2, 4, 8, 8), joints, visible)
+    with pytest.raises(InputError, match=r"visible \(2, 4\); expected"):
+        pose_loss(torch.zeros(2, 5, 8, 8), joints, visible[:, :4])
 
 
 def _no(count: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import saccade
 from saccade.errors import InputError, ModelError
+from saccade.skip import ClipModel, InputNorm, Skip, convert
 from saccade.zoo import load_model
 from saccade.zoo.efficientdet import EfficientDet, efficientdet
 from saccade.zoo.torchvision_repair import import_extra
@@ -69,7 +70,7 @@ def test_nothing_is_dropped_at_random_and_every_convolution_is_plain() -> None:
                 assert not isinstance(module.padding, str)
 
 
-@pytest.mark.parametrize(("name", "size"), [("tiny", (48, 80)), ("d0", (128, 128))])
+@pytest.mark.parametrize(("name", "size"), [("tiny", (48, 80)), pytest.param("d0", (128, 128), marks=pytest.mark.slow)])
 def test_export_gives_a_plan_that_equals_the_network(name: str, size: tuple[int, int]) -> None:
     model, picture = efficientdet(name, classes=3, size=size), torch.randn(1, 3, *size)
     plan = saccade.make_plan(model, picture)
@@ -183,3 +184,15 @@ def test_weights_that_cannot_be_downloaded_are_one_clear_error(monkeypatch: pyte
         with pytest.raises(ModelError, match=rf"{name}@pretrained: its weights cannot be loaded \(OSError: no route"):
             load_model(f"efficientdet:{name}@pretrained")
     assert asked == [(True, False), (False, True)]  # d3 has only a backbone
+
+
+def test_gated_it_is_the_dense_network_where_every_gate_fires() -> None:
+    """The heads' convolutions serve every level: each level is a call of its own, with its own past."""
+    model, clip = efficientdet(classes=2, size=(32, 48)).double(), torch.randn(2, 3, 3, 32, 48, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = [x for maps in model(clip.flatten(0, 1)) for x in maps]
+        done = convert(model.net, Skip(gate=InputNorm(threshold=0.0)))
+        outputs, _ = ClipModel(model)(clip)
+    assert not done.left
+    for a, b in zip([x for maps in outputs for x in maps], wanted, strict=True):
+        torch.testing.assert_close(a.flatten(0, 1), b, rtol=1e-7, atol=1e-9)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import saccade
 from saccade.errors import InputError, ModelError
+from saccade.skip import ClipModel, InputNorm, Skip, convert
 from saccade.zoo import load_model
 from saccade.zoo.hrnet_pose import OWN, hrnet_pose
 from saccade.zoo.torchvision_repair import import_extra
@@ -150,3 +151,15 @@ def test_wrong_requests_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(import_extra("timm", extra="zoo"), "create_model", no_network)
     with pytest.raises(ModelError, match=r"w32@pretrained: its weights cannot be loaded \(OSError: no route to host"):
         load_model("hrnet-pose:w32@pretrained")
+
+
+@pytest.mark.parametrize("width", OWN)
+def test_gated_it_is_the_dense_network_where_every_gate_fires(width: str) -> None:
+    model, clip = hrnet_pose(width, joints=3).double(), torch.randn(2, 3, 3, 64, 32, dtype=torch.float64)
+    drawn_norms(model, 2)
+    with torch.no_grad():
+        wanted = model(clip.flatten(0, 1)).unflatten(0, (2, 3))
+        done = convert(model, Skip(gate=InputNorm(threshold=0.0)))
+        got, _ = ClipModel(model)(clip)
+    assert not done.left
+    torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-9)

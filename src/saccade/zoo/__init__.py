@@ -18,6 +18,7 @@ NAMES = (
     "effdet:NAME@pretrained",
     "hrnet-pose:WIDTH",
     "efficientdet:NAME",
+    "tsn:BACKBONE",
     "FILE.pt2",
     "package.module:factory",
 )
@@ -32,6 +33,8 @@ def load_model(name: str) -> LoadedModel:
             `@pretrained` behind it, with the weights they download.
         hrnet-pose:WIDTH: HRNet with a pose head; tiny, small, w18, w32, w48, the last three also `@pretrained`.
         efficientdet:NAME: EfficientDet for training; tiny, d0, d1, d2, d3, the latter also `@pretrained`.
+        tsn:BACKBONE: a temporal segment network for JHMDB's 21 actions; tiny, resnet18, resnet50, resnet101, the
+            latter also `@pretrained`.
         FILE.pt2: a program written by `torch.export.save`.
         package.module:factory: a function of yours, found from the current folder too, that takes nothing and
             returns a `LoadedModel` or a pair (model, example).
@@ -61,6 +64,10 @@ def load_model(name: str) -> LoadedModel:
         from saccade.zoo.efficientdet import load_efficientdet
 
         return load_efficientdet(name)
+    if name.startswith("tsn:"):
+        from saccade.zoo.tsn import load_tsn
+
+        return load_tsn(name)
     if name.endswith(".pt2") or Path(name).is_file():
         from saccade.zoo.programs import load_program_file
 

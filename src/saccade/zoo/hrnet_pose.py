@@ -59,7 +59,7 @@ class HRNetPose(nn.Module):
         nn.init.constant_(self.head.bias, 0.0)  # type: ignore[arg-type]
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Return scores; a joint is where its map is highest, cell (row, column) is at 4 x (column, row) pixels."""
+        """Return scores; a joint is where its map is highest, and cell k covers the pixels from 4 k to 4 k + 4."""
         if pictures.ndim != 4 or pictures.shape[1] != 3 or any(size % self.multiple for size in pictures.shape[2:]):
             raise InputError(
                 f"HRNetPose: got a tensor {tuple(pictures.shape)}; expected (N, 3, H, W) with H and W multiples of "
