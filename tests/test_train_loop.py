@@ -18,6 +18,8 @@ from torch import nn
 
 from saccade.errors import FileFormatError, RecipeError, TrainingError
 from saccade.train import Progress, Recipe, Trained, read_weights, stack, train
+from saccade.train.checkpoint import write_weights
+from saccade.train.files import replace_file
 from saccade.train.stopping import Stop
 from tests.toy_recipe import SAMPLES, Points, jitter, recipe
 
@@ -116,6 +118,29 @@ def test_tensorboard_gets_the_rows(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [5, 7, 10, 14, 15, 20, 21, 24]
     assert [event.step for event in events.Scalars("validation/error")] == [7, 14, 21, 24]
+
+
+def test_a_sample_is_changed_otherwise_in_every_epoch(tmp_path: Path) -> None:
+    drawn: dict[int, list[float]] = {}
+
+    def augment(sample: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        drawn.setdefault(sample["index"], []).append(float(rng.normal()))
+        return sample
+
+    run(replace(recipe(steps=14), augment=augment), tmp_path)  # three epochs and one sample
+    assert sorted(map(len, drawn.values())) == [3] * (SAMPLES - 1) + [4]
+    assert len({value for values in drawn.values() for value in values}) == 14 * 8
+
+
+def test_a_file_is_replaced_at_once_and_readable_as_any_other(tmp_path: Path) -> None:
+    path, plain = tmp_path / "weights.safetensors", tmp_path / "plain"
+    path.write_bytes(b"old")
+    plain.write_bytes(b"")
+    with path.open("rb") as reader:  # whoever has the old file open reads it to its end
+        replace_file(path, b"new")
+        assert (reader.read(), path.read_bytes()) == (b"old", b"new")
+    weights = write_weights(tmp_path, recipe().build(), about={"recipe": "toy"}, step=1)
+    assert weights.stat().st_mode == plain.stat().st_mode
 
 
 def test_mixed_precision_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) -> None:

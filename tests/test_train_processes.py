@@ -62,7 +62,8 @@ def fork(work: Callable[[int], None]) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join(60)
+        worker.kill()  # one that waits for the other for ever
     assert [worker.exitcode for worker in workers] == [0, 0]
 
 
