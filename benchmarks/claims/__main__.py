@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from benchmarks.claims.page import write_page
 from benchmarks.claims.runs import Results, carry_out
 from benchmarks.claims.skip_runs import runs
 from benchmarks.environment import ROOT
@@ -45,6 +46,8 @@ def main() -> None:
         )
         if failed:
             print(f"{len(failed)} runs failed: {', '.join(failed)}")
+    for claim in write_page(results.rows):
+        print(f"{claim.id}: {claim.reproduced}. {claim.ours}")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
-from recipes import detection, pose
+from recipes import classification, detection, pose
+from recipes.act_clips import Acts
 from recipes.following import by_flow, by_gates, by_key_frames
 from recipes.openfield_clips import Openfield
 from recipes.pose_clips import Puppets
@@ -37,6 +39,8 @@ TASKS = {
         Task("puppets", 8, Puppets, pose.measure),
         Task("openfield", 8, Openfield, pose.measure),
         Task("street", 4, Street, detection.measure),
+        Task("acts", 0, partial(Acts, "puppets"), classification.measure),
+        Task("fights", 0, partial(Acts, "actions"), classification.measure),
     )
 }
 
@@ -118,4 +122,16 @@ def _finished(task: Task, model: ClipModel) -> ClipModel:
     return done
 
 
-MEASURES = {f.__name__: f for f in (plain, references, long_videos, norm_gates, key_frames, flow, shares)}
+def classes_25(task: Task, model: ClipModel) -> Measured:
+    """Returns accuracy and macs per clip of 25 frames, of which the first is a reference frame."""
+    return task.measure(by_gates(model, reference_every=None), task.data("test"), segments=25)
+
+
+def classes_6(task: Task, model: ClipModel) -> Measured:
+    """Returns accuracy and macs per clip of 6 frames, of which the first is a reference frame."""
+    return task.measure(by_gates(model, reference_every=None), task.data("test"), segments=6)
+
+
+MEASURES = {
+    f.__name__: f for f in (classes_25, classes_6, plain, references, long_videos, norm_gates, key_frames, flow, shares)
+}

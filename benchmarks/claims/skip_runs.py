@@ -13,6 +13,8 @@ from benchmarks.claims.runs import Run
 
 SEEDS = (0, 1, 2)
 RECIPES = {"puppets": "recipes/pose.py", "openfield": "recipes/pose.py", "street": "recipes/detection.py"}
+CLASSIFIED = {"acts": "puppets", "fights": "actions"}  # tasks of recipes/classification.py, and their data
+CLASS_BETAS = (0.3, 1.0)
 # Weight of the gates' loss, by task: what presses a little, enough, and hard.
 BETAS = {"puppets": (0.1, 0.2, 0.4), "openfield": (0.1, 0.3), "street": (0.3, 1.0)}
 RATIOS = (0.5, 0.3)  # macs an SVD leaves
@@ -38,7 +40,7 @@ def runs() -> dict[str, Run]:
     for seed in SEEDS:
         for task in RECIPES:
             add(task, "dense", seed, ("plain", *UNTRAINED[task]))
-            add(task, "tuned", seed)
+            add(task, "tuned", seed, ("plain",) if task == "openfield" else ("plain", "long_videos"))
             for beta in BETAS[task]:
                 measures = ("plain", "references", "shares") + (("long_videos",) if task != "openfield" else ())
                 for method, form in (("magnitude", "refresh"), ("magnitude", "residual"), ("gumbel", "residual")):
@@ -59,6 +61,18 @@ def runs() -> dict[str, Run]:
         for beta in BETAS["puppets"][1:]:
             options = {"method": "spatial-svd+magnitude", "form": "refresh", "ratio": 0.5, "beta": beta}
             add("puppets", f"svd+magnitude-{beta}", seed, **options)
+        for task, data in CLASSIFIED.items():
+            base = {"data": data, "seed": seed}
+            file, start = "recipes/classification.py", f"{task}/dense/{seed}"
+            found[start] = Run(start, file, base, ("classes_25", "classes_6"))
+            for segments in (25, 6):
+                options, measures = {**base, "segments": segments}, (f"classes_{segments}",)
+                name = f"{task}/tuned-{segments}/{seed}"
+                found[name] = Run(name, file, options, measures, start)
+                for beta in CLASS_BETAS:
+                    name = f"{task}/magnitude-{segments}-{beta}/{seed}"
+                    gated = {**options, "method": "magnitude", "form": "refresh", "beta": beta}
+                    found[name] = Run(name, file, gated, measures, start)
     return found
 
 

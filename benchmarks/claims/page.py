@@ -1,0 +1,113 @@
+"""The page of a paper's claims: Markdown, JSON and pictures, from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.claims.claim import Claim, table, write_json
+from benchmarks.claims.curves import UNITS, Curves, curves, mean
+from benchmarks.claims.skip_claims import CLAIMS, OURS, OURS_RESIDUAL, PAPERS, seeds_of, stage_shares
+from benchmarks.environment import ROOT
+from saccade.report.plot_style import save_figure
+from saccade.report.plots import Curve, CurvePoint, accuracy_against_macs, firing_by_stage
+
+DOCS, RESULTS = ROOT / "docs", ROOT / "benchmarks" / "results"
+TASKS = {
+    "puppets": "Pose on rendered puppets (HRNet-tiny, 96x96, a reference frame every 8)",
+    "street": "Detection on rendered streets (EfficientDet-tiny, 128x224, a reference frame every 4)",
+    "openfield": "Pose on openfield, real (HRNet-tiny, 144x192, a reference frame every 8)",
+}
+DRAWN = {
+    "fig5": (
+        "puppets",
+        [OURS, PAPERS, "CC-image", "spatial SVD", "weight SVD", "L0 pruning", "spatial SVD + Gumbel on |r|"],
+    ),
+    "fig4": ("street", [OURS, PAPERS, "key frames", "Deep Feature Flow"]),
+    "fig7": ("street", [OURS, OURS_RESIDUAL, PAPERS, "output-norm, refresh", "input-norm, refresh"]),
+    "fig7-pose": ("puppets", [OURS, OURS_RESIDUAL, PAPERS, "output-norm, refresh", "input-norm, refresh"]),
+}
+
+
+def write_page(rows: Mapping[str, Any]) -> list[Claim]:
+    """Writes docs/claims-skip.md, its pictures and benchmarks/results/claims-skip.json; returns the claims."""
+    claims = [claim(rows) for claim in CLAIMS]
+    write_json(claims, RESULTS / "claims-skip.json")
+    pictures = draw(rows, DOCS / "pictures")
+    parts = [HEAD, summary(claims), "## Each claim"]
+    parts += [section(claim) for claim in claims]
+    for task, title in TASKS.items():
+        if seeds_of(rows, task):
+            parts += [f"## {title}", settings(curves(rows, task), task)]
+    parts += ["## Pictures", *[f"![{path.stem}](pictures/{path.name})" for path in pictures]]
+    (DOCS / "claims-skip.md").write_text("\n\n".join(parts) + "\n")
+    return claims
+
+
+HEAD = """# The claims of Skip-Convolutions
+
+Made by `python -m benchmarks.claims skip` (rules for "reproduced" in `benchmarks/claims/skip_claims.py`). Rendered
+scenes unless said; networks two cores can train. Macs count convolutions and linear layers, and gates where something
+under them changed. "Gumbel on r" is the paper's gate; "Gumbel on |r|" reads the size of a change, and "refresh"
+recomputes a value where the gate fires, in place of adding to it ([why](skip.md))."""
+
+
+def summary(claims: Sequence[Claim]) -> str:
+    """Returns one line per claim."""
+    return table(["", "claim", "reproduced"], [[claim.id, claim.claim, claim.reproduced] for claim in claims])
+
+
+def section(claim: Claim) -> str:
+    """Returns a claim in full."""
+    seeds = f" {claim.seeds} seeds: mean (lowest to highest)." if claim.seeds > 1 else ""
+    return "\n".join(
+        [
+            f"### {claim.id}: {claim.claim}",
+            "",
+            f"- Paper: {claim.paper}.",
+            f"- Protocol: {claim.protocol}.{seeds}",
+            f"- Ours: {claim.ours}.",
+            f"- Reproduced: **{claim.reproduced}**. {claim.why}",
+        ]
+    )
+
+
+def settings(found: Curves, task: str) -> str:
+    """Returns every method's settings: mean accuracy and macs over seeds."""
+    lines = []
+    for method, by_seed in found.items():
+        for setting in zip(*(points for _, points in sorted(by_seed.items())), strict=False):
+            accuracy, ratio = mean(item.accuracy for item in setting), mean(item.ratio for item in setting)
+            low, high = min(item.accuracy for item in setting), max(item.accuracy for item in setting)
+            lines.append([method, f"{accuracy:.1f}", f"{low:.1f} to {high:.1f}", f"{ratio:.2f}"])
+    return table(["method", UNITS[task], "seeds", "macs /"], lines)
+
+
+def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draws accuracy against macs, and firing by stage; returns the files."""
+    files = []
+    for name, (task, methods) in DRAWN.items():
+        found = curves(rows, task)
+        lines = [Curve(method, _points(found[method])) for method in methods if method in found]
+        if not lines:
+            continue
+        dense = _points(found["dense, tuned as long"])[0]
+        figure = accuracy_against_macs(lines, dense=dense, accuracy=f"{UNITS[task]} (%)", unit=1e6, log=True)
+        files.append(_save(figure, folder / f"skip-{name}"))
+    shares = stage_shares(rows)
+    if shares:
+        files.append(_save(firing_by_stage(shares), folder / "skip-fig8"))
+    return files
+
+
+def _points(by_seed: Mapping[int, Any]) -> list[CurvePoint]:
+    settings = zip(*(points for _, points in sorted(by_seed.items())), strict=False)
+    return [CurvePoint([item.macs for item in setting], [item.accuracy for item in setting]) for setting in settings]
+
+
+def _save(figure: Any, stem: Path) -> Path:
+    """Writes the figure as SVG only: what documentation shows."""
+    png, svg = save_figure(figure, stem)
+    png.unlink()
+    return svg
