@@ -1,10 +1,10 @@
 r"""What is done in a clip: a small temporal segment network, dense or made cheaper by a method.
 
     saccade train recipes/classification.py --out out/acts-dense
-    saccade train recipes/classification.py --out out/acts-gated \
-        --set method=magnitude form=refresh beta=0.3 start=out/acts-dense
-    saccade evaluate recipes/classification.py --weights out/acts-gated \
-        --set method=magnitude form=refresh start=out/acts-dense
+    saccade train recipes/classification.py --out out/acts-gated --set start=out/acts-dense \
+        --set method=magnitude --set form=refresh --set beta=0.3
+    saccade evaluate recipes/classification.py --weights out/acts-gated --set start=out/acts-dense \
+        --set method=magnitude --set form=refresh
 
 As `recipes.pose`: the dense network learns from few frames of a clip, every method goes on from there.
 """

@@ -1,10 +1,10 @@
 r"""Detection on clips: a small EfficientDet on the rendered street, dense or made cheaper by a method.
 
     saccade train recipes/detection.py --out out/street-dense
-    saccade train recipes/detection.py --out out/street-gated \
-        --set method=magnitude form=refresh beta=0.3 start=out/street-dense
-    saccade evaluate recipes/detection.py --weights out/street-gated \
-        --set method=magnitude form=refresh start=out/street-dense
+    saccade train recipes/detection.py --out out/street-gated --set start=out/street-dense \
+        --set method=magnitude --set form=refresh --set beta=0.3
+    saccade evaluate recipes/detection.py --weights out/street-gated --set start=out/street-dense \
+        --set method=magnitude --set form=refresh
 
 As `recipes.pose`: a dense network learns from single frames, every method goes on from there with clips.
 """

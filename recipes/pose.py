@@ -1,8 +1,10 @@
-"""Pose on clips: HRNet on rendered puppets or on the openfield recordings, dense or made cheaper by a method.
+r"""Pose on clips: HRNet on rendered puppets or on the openfield recordings, dense or made cheaper by a method.
 
     saccade train recipes/pose.py --out out/pose-dense
-    saccade train recipes/pose.py --out out/pose-gated --set method=magnitude form=refresh beta=0.2 start=out/pose-dense
-    saccade evaluate recipes/pose.py --weights out/pose-gated --set method=magnitude form=refresh start=out/pose-dense
+    saccade train recipes/pose.py --out out/pose-gated --set start=out/pose-dense \
+        --set method=magnitude --set form=refresh --set beta=0.2
+    saccade evaluate recipes/pose.py --weights out/pose-gated --set start=out/pose-dense \
+        --set method=magnitude --set form=refresh
 
 A dense network learns from single frames; every method starts from a dense network's weights and learns from clips, as
 in the paper. Only what decides about positions differs: data, loss, steps and rates are the same for all.
