@@ -113,7 +113,12 @@ def test_the_log_and_the_record(tmp_path: Path) -> None:
 def test_tensorboard_gets_the_rows(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run(recipe(), tmp_path, tensorboard=True, stop_after=9)
+    def fail(model: nn.Module, step: int) -> None:
+        if step == 13:
+            raise RuntimeError("step 13")
+
+    with pytest.raises(RuntimeError, match="step 13"):  # the row of step 10 is newer than the checkpoint of step 8
+        run(replace(recipe(), before_step=fail), tmp_path, tensorboard=True)
     run(recipe(), tmp_path, tensorboard=True)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [5, 7, 10, 14, 15, 20, 21, 24]
