@@ -1,1 +1,1 @@
-"""What was measured, shown: overlay videos and tables."""
+"""What was measured, shown: overlay videos, tables and plots."""

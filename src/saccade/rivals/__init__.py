@@ -1,1 +1,6 @@
-"""What Skip-Convolutions are compared with: compression, pruning, and propagation between key frames."""
+"""What Skip-Convolutions are compared with, each for any trained network: compression, pruning, propagation, gates.
+
+- `decompose`: spatial and weight SVD. `prune`, `harden`: L0 channel pruning. All give networks of plain convolutions.
+- `keyframes`, `flow`: results or features of key frames, repeated or moved; functions on clips.
+- `conditional`: CC-image, learned gates on the picture itself.
+"""
