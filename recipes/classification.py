@@ -41,11 +41,11 @@ def recipe(
     beta: float = 0.0,
     block: int = 1,
     form: str = "residual",
-    bias: float = 0.0,
+    bias: float | None = None,
     segments: int = 25,
     steps: int = 0,
     rate: float = 0.0,
-    gate_rate: float = 0.02,
+    gate_rate: float = 0.01,
 ) -> Recipe:
     """Return the recipe; `start` is a dense network's folder, `segments` the frames of a clip (the paper: 25 and 6)."""
     how = Method(name=method, beta=beta, block=block, form=form, bias=bias)

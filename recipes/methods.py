@@ -39,7 +39,7 @@ class Method:
     beta: float = 0.0
     block: int = 1
     form: str = "residual"
-    bias: float = 0.0
+    bias: float | None = None
     ratio: float = 0.5
 
     def __post_init__(self) -> None:

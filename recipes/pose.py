@@ -50,17 +50,17 @@ def recipe(
     beta: float = 0.0,
     block: int = 1,
     form: str = "residual",
-    bias: float = 0.0,
+    bias: float | None = None,
     ratio: float = 0.5,
     clip: int = 8,
     steps: int = 0,
     rate: float = 0.0,
-    gate_rate: float = 0.02,
+    gate_rate: float = 0.01,
 ) -> Recipe:
     """Return the recipe; `start` is a dense network's folder. `clip`, `steps` and `rate` follow from it where 0."""
     how = Method(name=method, beta=beta, block=block, form=form, bias=bias, ratio=ratio)
-    steps = steps or (600 if start else DENSE_STEPS[data])
-    rate = rate or (1e-3 if start else 4e-3)
+    steps = steps or (400 if start else DENSE_STEPS[data])
+    rate = rate or (5e-4 if start else 4e-3)
     pressure = Pressure(beta, steps)
     clips = clip if start else 1
     batch = 4 if start else 32

@@ -269,6 +269,15 @@ def test_a_gate_is_paid_for_where_something_under_it_changed() -> None:
     assert firing.calls[0].decided.tolist() == [[0, 1, 1]]
 
 
+def test_a_gate_on_the_size_of_changes_starts_as_an_input_norm_gate() -> None:
+    clip = moving(3, (9, 7), 5, 1).float()[None]
+    learned = SkipConv2d(3, 2, 3, padding=1, what=Skip(Gumbel(magnitude=True, bias=-6.0)), name="x").eval()
+    norm = SkipConv2d(3, 2, 3, padding=1, what=Skip(InputNorm(6.0)), name="x").eval()
+    masks = [ClipModel(layer)(clip, masks=True)[1].calls[0].mask for layer in (learned, norm)]
+    assert torch.equal(*masks)
+    assert 0.1 < masks[0][:, 2:].float().mean() < 0.9
+
+
 def test_nothing_stays_on_the_layer() -> None:
     layer, _, _ = make(SHAPES_2D[0], "phi", block=1, form="residual")
     before = {name: id(value) for name, value in vars(layer).items()}

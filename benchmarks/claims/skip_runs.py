@@ -14,12 +14,12 @@ from benchmarks.claims.runs import Run
 SEEDS = (0, 1, 2)
 RECIPES = {"puppets": "recipes/pose.py", "openfield": "recipes/pose.py", "street": "recipes/detection.py"}
 CLASSIFIED = {"acts": "puppets", "fights": "actions"}  # tasks of recipes/classification.py, and their data
-CLASS_BETAS = (0.3, 1.0)
+CLASS_BETAS = (0.1, 0.5)
 # Weight of the gates' loss, by task: what presses a little, enough, and hard.
-BETAS = {"puppets": (0.1, 0.2, 0.4), "openfield": (0.1, 0.3), "street": (0.3, 1.0)}
+BETAS = {"puppets": (0.03, 0.1, 0.3), "openfield": (0.01, 0.05), "street": (0.1, 0.5)}
 RATIOS = (0.5, 0.3)  # macs an SVD leaves
 PRUNING = (0.3, 1.0)  # weights of the L0 penalty
-MIDDLE = 0.2  # of the ablations, on puppets
+MIDDLE = 0.1  # of the ablations, on puppets
 UNTRAINED = {  # what needs no training, measured on the dense network
     "puppets": ("norm_gates", "key_frames", "flow"),
     "openfield": ("norm_gates", "key_frames"),

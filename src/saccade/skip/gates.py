@@ -52,20 +52,22 @@ class Gumbel:
 
     Attributes:
         temperature: of the sigmoid whose gradient stands in for the step's.
-        bias: what phi's bias starts from. On r its weights start at 0 in effect (a hundredth of a convolution's usual
-            scale), so at first a gate fires with probability sigmoid(bias) wherever it is.
-        magnitude: phi reads |r| in place of r, and its weights start equal and positive. Not in the paper: what a
-            change is worth hardly depends on its sign, and a linear function of r cannot be large for both signs.
+        bias: what phi's bias starts from; None is 1, and -2 with `magnitude`. On r its weights start at 0 in effect (a
+            hundredth of a convolution's usual scale), so at first a gate fires with probability sigmoid(bias)
+            wherever it is.
+        magnitude: phi reads |r| in place of r. Not in the paper: what a change is worth hardly depends on its sign, and
+            a linear function of r cannot be large for both signs. Its weights start at 1, so that it starts as the
+            input-norm gate of threshold -bias, and learns from there.
     """
 
     temperature: float = 1.0
-    bias: float = 1.0
+    bias: float | None = None
     magnitude: bool = False
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise InputError(f"a gate's temperature must be a positive number, got {self.temperature}")
-        if not math.isfinite(self.bias):
+        if self.bias is not None and not math.isfinite(self.bias):
             raise InputError(f"a gate's first bias must be a finite number, got {self.bias}")
 
 
@@ -167,13 +169,11 @@ def in_blocks(fired: Tensor, block: int) -> Tensor:
 
 def initial_phi(channels: int, kernel: Sequence[int], start: Gumbel, like: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the first weight (1, C, kernel...) and bias (1,) of a learned gate, of the type of `like`."""
-    fan_in = channels * math.prod(kernel)
-    weight = torch.empty(1, channels, *kernel, dtype=like.dtype, device=like.device)
-    if start.magnitude:
-        weight.fill_(0.3 / math.sqrt(fan_in))
-    else:
-        weight.normal_(0.0, 0.01 / math.sqrt(fan_in))
-    return weight, torch.full((1,), start.bias, dtype=like.dtype, device=like.device)
+    weight = torch.ones(1, channels, *kernel, dtype=like.dtype, device=like.device)
+    if not start.magnitude:
+        weight.normal_(0.0, 0.01 / math.sqrt(channels * math.prod(kernel)))
+    bias = start.bias if start.bias is not None else -2.0 if start.magnitude else 1.0
+    return weight, torch.full((1,), bias, dtype=like.dtype, device=like.device)
 
 
 def _check_threshold(gate: InputNorm | OutputNorm) -> None:
