@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import saccade
 from saccade.kernels.gated import gated_convolution
 
 
@@ -117,7 +119,17 @@ def margin_of(exact: nn.Module) -> float:
     return min(layer.margin for layer in gated_layers(exact))
 
 
-def settled(make: Callable[[int], tuple[nn.Module, list[Tensor]]]) -> tuple[nn.Module, list[Tensor]]:
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network, its plan, a video, and what the network gives for it by definition."""
+
+    network: nn.Module
+    plan: saccade.Plan
+    video: list[Tensor]
+    wanted: list[Any]
+
+
+def settled(make: Callable[[int], tuple[nn.Module, list[Tensor]]], *, every: int | None = None) -> Case:
     """Returns the first of the networks and videos that `make` draws by seed whose gates no rounding decides.
 
     Numbers that passed through a few layers of sums in float32 are off by some 16 units in the last place. Every gate
@@ -125,10 +137,10 @@ def settled(make: Callable[[int], tuple[nn.Module, list[Tensor]]]) -> tuple[nn.M
     """
     for seed in range(100):
         network, video = make(seed)
-        exact = define(network, video)[1]
+        wanted, exact = define(network, video, every=every)
         fired, positions = zip(*((layer.fired, layer.positions) for layer in gated_layers(exact)), strict=True)
         if margin_of(exact) > 32 * torch.finfo(torch.float32).eps and all(fired) and sum(fired) < sum(positions):
-            return network, video
+            return Case(network, saccade.make_plan(network, video[0]), video, wanted)
     raise AssertionError("every one of a hundred networks has a score near 0, or a gate that never fires")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from gated_networks import Block, Gated, define, gated_layers, settled, walking
+from gated_networks import Block, Case, Gated, gated_layers, settled, walking
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -31,31 +32,30 @@ def outputs_of(stream: saccade.Stream, video: list[Tensor]) -> list[Any]:
     return [stream(frame) for frame in video]
 
 
-def close(network: nn.Module, stream: saccade.Stream, video: list[Tensor], *, every: int | None = None) -> None:
+def close(case: Case, stream: saccade.Stream) -> None:
     """Asserts that a stream gives what the definition gives."""
-    wanted, _ = define(network, video, every=every)
-    for index, (frame, right) in enumerate(zip(video, wanted, strict=True)):
+    for index, (frame, right) in enumerate(zip(case.video, case.wanted, strict=True)):
         for got, want in zip(pytree.tree_leaves(stream(frame)), pytree.tree_leaves(right), strict=True):
             # float32: sums of up to some hundred terms a layer, a residual once more for every frame.
             allowed = (index + 2) * 64 * torch.finfo(torch.float32).eps * want.abs().max()
             torch.testing.assert_close(got.double(), want, rtol=0, atol=float(allowed), msg=f"frame {index}")
 
 
-def block_network(frames: int = 6, **what: Any) -> tuple[nn.Module, list[Tensor]]:
+@cache
+def block_network(frames: int = 6, every: int | None = None, **what: Any) -> Case:
     def make(seed: int) -> tuple[nn.Module, list[Tensor]]:
         torch.manual_seed(seed)
         return Block(**what), walking(frames, (1, 3, 19, 23), seed=seed)
 
-    return settled(make)
+    return settled(make, every=every)
 
 
 @pytest.mark.parametrize("block", [1, 2, 4, 8])
 @pytest.mark.parametrize("form", ["residual", "refresh"])
 @pytest.mark.parametrize("gate", GATES)
 def test_networks_equal_the_definition(gate: str, form: str, block: int, executor: str) -> None:
-    network, video = block_network(form=form, block=block, **GATES[gate])
-    stream = saccade.Stream(network, video[0], executor=executor)
-    close(network, stream, video)
+    case = block_network(form=form, block=block, **GATES[gate])
+    close(case, saccade.Stream(case.plan, executor=executor))
 
 
 LAYERS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -84,19 +84,21 @@ LAYERS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 @pytest.mark.parametrize("layer", LAYERS)
 def test_layers_equal_the_definition(layer: str, gate: str, form: str, executor: str) -> None:
     """Awkward windows and sizes, an activation behind, two values of block."""
-    own, shape = LAYERS[layer]
-    channels = own.get("channels", 8)
-    settings = {"channels": channels, "out": 10, **own, **GATES[gate], "form": form}
     for block in (1, 3):
+        case = layer_case(layer, gate, form, block)
+        close(case, saccade.Stream(case.plan, executor=executor))
 
-        def make(seed: int) -> tuple[nn.Module, list[Tensor]]:
-            torch.manual_seed(seed)
-            conv = Gated(**settings, block=block)  # noqa: B023
-            return nn.Sequential(conv, nn.Hardswish()), walking(5, shape, seed=seed)
 
-        network, video = settled(make)
-        stream = saccade.Stream(network, video[0], executor=executor)
-        close(network, stream, video)
+@cache
+def layer_case(layer: str, gate: str, form: str, block: int) -> Case:
+    own, shape = LAYERS[layer]
+    settings = {"channels": 8, "out": 10, **own, **GATES[gate], "form": form, "block": block}
+
+    def make(seed: int) -> tuple[nn.Module, list[Tensor]]:
+        torch.manual_seed(seed)
+        return nn.Sequential(Gated(**settings), nn.Hardswish()), walking(5, shape, seed=seed)
+
+    return settled(make)
 
 
 @pytest.mark.parametrize("form", ["residual", "refresh"])
@@ -126,17 +128,17 @@ def test_a_gate_with_a_positive_bias_fires_where_nothing_changed(form: str, exec
         layer = Gated(3, 8, norm=False, form=form, block=2, threshold=-0.05)
         return nn.Sequential(layer, nn.ReLU()), walking(6, (1, 3, 12, 13), seed=seed)
 
-    network, video = settled(make)
-    close(network, saccade.Stream(network, video[0], executor=executor), video)
+    case = settled(make)
+    close(case, saccade.Stream(case.plan, executor=executor))
 
 
 @pytest.mark.parametrize("form", ["residual", "refresh"])
 def test_reference_frames_are_whole(form: str, executor: str) -> None:
-    network, video = block_network(8, form=form, **GATES["norm"])
-    stream = saccade.Stream(network, video[0], executor=executor, reference_every=3)
-    close(network, stream, video, every=3)
+    case = block_network(8, 3, form=form, **GATES["norm"])
+    stream = saccade.Stream(case.plan, executor=executor, reference_every=3)
+    close(case, stream)
     stream.reset()
-    for index, frame in enumerate(video):
+    for index, frame in enumerate(case.video):
         outputs = stream(frame)
         whole = stream.cost.executed_macs == stream.plan.dense_macs
         assert whole == (index % 3 == 0)
@@ -159,9 +161,9 @@ def test_a_saved_state_goes_on_bit_for_bit(
 ) -> None:
     if precision == "bfloat16" and executor == "reference":
         pytest.skip("the reference executor computes in float32")
-    network, video = block_network(8, form=form, **GATES["norm"])
+    case = block_network(8, form=form, **GATES["norm"])
+    plan, video = case.plan, case.video
     settings = {**settings, "executor": executor, **({"precision": precision} if executor == "native" else {})}
-    plan = saccade.make_plan(network, video[0])
     plan.save(tmp_path / "plan")
     stream = saccade.Stream(plan, **settings)
     outputs_of(stream, video[:4])
@@ -177,16 +179,16 @@ def test_a_saved_state_goes_on_bit_for_bit(
     assert again.state.nbytes == before > sum(value.nbytes for value in stream.state.values.values())
     stream.reset()
     assert (stream.state.private, stream.frames) == ({}, 0)
-    close(network, stream, video) if not settings.keys() & {"tolerance", "threshold"} and precision != "bfloat16" else 0
+    if precision == "float32" and not settings.keys() & {"tolerance", "threshold"}:
+        close(case, stream)
 
 
 def test_a_state_passes_from_one_executor_to_the_other(tmp_path: Path) -> None:
     if cpu.native_module() is None:
         pytest.skip("there is no native engine")
     for form in ("residual", "refresh"):
-        network, video = block_network(8, form=form, **GATES["norm"])
-        plan = saccade.make_plan(network, video[0])
-        wanted, _ = define(network, video)
+        case = block_network(8, form=form, **GATES["norm"])
+        plan, video, wanted = case.plan, case.video, case.wanted
         for first, second in (("native", "reference"), ("reference", "native")):
             stream, other = (saccade.Stream(plan, executor=name) for name in (first, second))
             outputs_of(stream, video[:4])

@@ -74,11 +74,13 @@ def kind_of(step: Step, plan: Plan) -> str:
     head = step.calls[0]
     if step.form == "dense":
         return f"{head.base} (dense)"
-    if not head.base.startswith("conv"):
+    if not head.base.startswith(("conv", "gated_conv")):
         return head.base
     shape = plan.weights[head.arguments["weight"].name].shape
     groups = head.arguments["groups"]
     name = "transposed" if is_transposed(head) else "conv"
     if groups > 1:
         name = "depthwise" if groups == shape[0] == groups * shape[1] else "grouped"
+    if head.base.startswith("gated"):
+        name = f"gated {name}"
     return f"{name} {'x'.join(map(str, shape[2:]))}"

@@ -18,6 +18,8 @@ from saccade.stream.native.epilogue import Rows
 from saccade.stream.native.layout import view_as_value
 from saccade.stream.native.windows import Window, make_window
 
+SLACK = 64  # bytes
+
 
 def why_gate_unfit(plan: Plan, step: Step) -> str:
     """Returns why the engine has no form for a gated convolution, "" where it has one.
@@ -90,13 +92,12 @@ class GatedRows:
         self.compiled, self.plan, self.engine = compiled, compiled.plan, engine
         self.values, self.private = values, {}
         names = {number: name for name, number in compiled.ids.items()}
-        self._changing: list[tuple[str, Tensor, Tensor, Tensor]] = []
-        for number, with_rows, with_norms in compiled.program.changing:
-            spec, value = self.plan.values[names[number]], values[names[number]]
-            rows = torch.zeros(spec.numel if with_rows else 0, dtype=value.dtype)
-            norms = torch.zeros(spec.positions + 16 if with_norms else 0)  # vectors may be read beyond the last
-            dirty = torch.zeros(spec.positions, dtype=torch.uint8)
-            self._changing.append((names[number], rows, norms, dirty))
+        # Of what is 0 between frames; vectors may be read beyond the last.
+        slots = [torch.zeros(size + SLACK, dtype=torch.uint8) for size in compiled.program.change_slots]
+        self._changing: list[tuple[str, Tensor | None, Tensor | None]] = []
+        for number, with_norms, slot in compiled.program.changing:
+            norms = torch.zeros(self.plan.values[names[number]].positions + SLACK // 4) if with_norms else None
+            self._changing.append((names[number], slots[slot] if slot >= 0 else None, norms))
         for index, number in enumerate(compiled.program.sums):
             spec = self.plan.values[names[number]]
             flat = torch.empty(spec.numel)
@@ -106,11 +107,11 @@ class GatedRows:
     @property
     def extra(self) -> list[Tensor]:
         """What can be made again: r and its norms."""
-        return [tensor for _, *tensors in self._changing for tensor in tensors]
+        return [tensor for _, *both in self._changing for tensor in both if tensor is not None]
 
     def start(self, gates: dict[str, Gate]) -> None:
         """Takes every value as announced, after a reference frame, or when what was announced is copied afterwards."""
-        for index, (name, rows, norms, dirty) in enumerate(self._changing):
+        for index, (name, *both) in enumerate(self._changing):
             spec, value = self.plan.values[name], self.values[name]
             last = 0
             if self._is_its_own_copy(name, gates):
@@ -119,8 +120,8 @@ class GatedRows:
                 flat = torch.empty(spec.numel, dtype=value.dtype)
                 self.private[last_name(name)] = view_as_value(flat, spec).copy_(value)
                 last = flat.data_ptr()
-            addresses = [tensor.data_ptr() if tensor.numel() else 0 for tensor in (rows, norms)]
-            self.engine.set_change(index, *addresses, dirty.data_ptr(), last)
+            addresses = [0 if tensor is None else tensor.data_ptr() for tensor in both]
+            self.engine.set_change(index, *addresses, last)
 
     def restore(self, held: dict[str, Tensor], gates: dict[str, Gate]) -> None:
         """Takes over what a state from a file or from another executor keeps; the values are restored already."""

@@ -292,11 +292,12 @@ void bind_program(nb::module_& m) {
         .def_prop_ro("buffer_bytes", &Program::buffers)
         .def_prop_ro("mask_positions", &Program::masks)
         .def_prop_ro("lanes", [](const Program& p) { return p.kernels().lanes; })
-        .def_prop_ro("changing", [](const Program& p) {  // value, rows, norms
-            std::vector<std::tuple<int32_t, bool, bool>> all;
-            for (const Changing& c : p.changing()) all.emplace_back(c.value, c.rows, c.norms);
+        .def_prop_ro("changing", [](const Program& p) {  // value, norms, slot of the rows or -1
+            std::vector<std::tuple<int32_t, bool, int32_t>> all;
+            for (const Changing& c : p.changing()) all.emplace_back(c.value, c.norms, c.slot);
             return all;
         })
+        .def_prop_ro("change_slots", &Program::change_slots)
         .def_prop_ro("sums", &Program::sums)
         .def_prop_ro("weight_bytes", &Program::weight_bytes);
     nb::class_<State>(m, "State")
@@ -309,10 +310,9 @@ void bind_program(nb::module_& m) {
             s.set_record(value, {Record(form), reinterpret_cast<void*>(data), stride, bf16 ? Type::bf16 : Type::f32,
                                  threshold, floats(weights)});
         })
-        .def("set_change", [](State& s, int32_t changing, Address rows, Address norms, Address dirty, Address last) {
+        .def("set_change", [](State& s, int32_t changing, Address rows, Address norms, Address last) {
             ChangeOf change;
             change.change = {reinterpret_cast<void*>(rows), reinterpret_cast<float*>(norms)};
-            change.dirty = reinterpret_cast<uint8_t*>(dirty);
             change.last = reinterpret_cast<void*>(last);
             s.set_change(changing, change);
         })

@@ -66,6 +66,25 @@ int64_t State::find_fires(const Step& step, const Value& out, uint8_t* fires) {
     return fired_ = k_.collect(fires, out.positions, positions_.get());
 }
 
+// Asks for the rows that will be written once the convolution of these positions is done: it gives them time to come.
+void State::fetch(const Step& step, const int32_t* positions, int64_t n) const {
+    const Value& out = program_.values()[size_t(step.outputs[0])];
+    const int64_t row = out.channels * size_of(out.type), sum_row = out.channels * 4;
+    if (n * sum_row > 48 * 1024) return;  // they would not stay; and of many channels the sum takes long
+    const int32_t changing = change_of_[size_t(step.outputs[0])];
+    const char* value = static_cast<const char*>(rows(out).data);
+    const char* change = changing < 0 ? nullptr : static_cast<const char*>(changes_[size_t(changing)].change.rows);
+    const char* sum = step.gated.sum < 0 ? nullptr : reinterpret_cast<const char*>(sums_[size_t(step.gated.sum)]);
+    for (int64_t i = 0; i < n; ++i) {
+        const int64_t p = positions[i];
+        for (int64_t at = 0; at < row; at += 64) {
+            __builtin_prefetch(value + p * out.stride * size_of(out.type) + at, 1);
+            if (change) __builtin_prefetch(change + p * row + at, 1);
+        }
+        for (int64_t at = 0; sum && at < sum_row; at += 64) __builtin_prefetch(sum + p * sum_row + at, 1);
+    }
+}
+
 // Fresh rows of z, the epilogue over them, and into the value.
 void State::run_source(const Step& step, Source source, const int32_t* positions, int64_t n) {
     const Gated& g = step.gated;
@@ -88,12 +107,19 @@ void State::run_source(const Step& step, Source source, const int32_t* positions
         if (source == Source::sum) {
             k_.load({sum, out.channels, Type::f32}, channels, nullptr, 0, list, now, fresh, ld);
         } else {
+            fetch(step, list, now);
             k_.convolve(step.convolution, in, list, now, channels, fresh, ld, space.scratch.get());
             if (source == Source::whole && g.residual && g.bias) k_.apply(&bias, 1, channels, list, now, fresh, ld);
-            if (sum) k_.accumulate(sum, channels, source == Source::change, list, now, fresh, ld);
         }
-        if (!step.ops.empty()) k_.apply(ops.data(), int32_t(step.ops.size()), channels, list, now, fresh, ld);
-        space.announced += keep(out, id, list, now, fresh, ld);
+        // A few rows at a time pass through all that is left: they stay in the nearest cache.
+        const int64_t most = std::max<int64_t>(8, 4096 / ld);
+        for (int64_t at = 0; at < now; at += most, list += most, fresh += most * ld) {
+            const int64_t few = std::min(most, now - at);
+            if (sum && source != Source::sum)
+                k_.accumulate(sum, channels, source == Source::change, list, few, fresh, ld);
+            if (!step.ops.empty()) k_.apply(ops.data(), int32_t(step.ops.size()), channels, list, few, fresh, ld);
+            space.announced += keep(out, id, list, few, fresh, ld);
+        }
     });
 }
 
@@ -131,36 +157,46 @@ void State::run_gated(const Step& step, bool first) {
     run_source(step, Source::sum, positions_.get(), n);
 }
 
-// Brings the change of a value up to date after its step: 0 where nothing was announced.
-void State::settle(int32_t id, bool first) {
-    const int32_t changing = change_of_[size_t(id)];
-    const Changing& asked = program_.changing()[size_t(changing)];
-    ChangeOf& c = changes_[size_t(changing)];
-    const Value& v = program_.values()[size_t(id)];
-    const uint8_t* announced = masks_[size_t(v.announced)];
-    const int64_t told = first ? 0 : count(v.announced);
-    const int64_t row = v.channels * size_of(v.type);
-    if (c.dirty_count > 0)
-        for (int64_t p = 0; p < v.positions; ++p) {
-            if (!c.dirty[p] || (told && announced[p])) continue;
-            if (asked.rows) std::memset(static_cast<char*>(c.change.rows) + p * row, 0, size_t(row));
-            if (asked.norms) c.change.norms[p] = 0;
-        }
-    if (told == 0 && c.dirty_count == 0) return;
-    if (told > 0 && c.last) {
-        const int64_t n = k_.collect(announced, v.positions, positions_.get());
-        constexpr int64_t piece = 256;
-        team_.run((n + piece - 1) / piece, [&](int, int64_t task) {
-            const int64_t at = task * piece;
-            k_.difference(rows(v), {c.last, v.channels, v.type}, int32_t(v.channels), c.change, positions_.get() + at,
-                          std::min(piece, n - at));
-        });
+// The change of a value whose step has run, where `keep` did not find it.
+void State::find_change(size_t changing) {
+    const ChangeOf& c = changes_[changing];
+    const Value& v = program_.values()[size_t(program_.changing()[changing].value)];
+    if (!c.last || count(v.announced) == 0) return;
+    const int64_t n = k_.collect(masks_[size_t(v.announced)], v.positions, positions_.get());
+    constexpr int64_t piece = 256;
+    team_.run((n + piece - 1) / piece, [&](int, int64_t task) {
+        const int64_t at = task * piece;
+        k_.difference(rows(v), {c.last, v.channels, v.type}, int32_t(v.channels), c.change, positions_.get() + at,
+                      std::min(piece, n - at));
+    });
+}
+
+// What was announced is all that is not 0.
+void State::clear_change(size_t changing) {
+    const Change& change = changes_[changing].change;
+    const Value& v = program_.values()[size_t(program_.changing()[changing].value)];
+    const int64_t told = count(v.announced), row = v.channels * size_of(v.type);
+    if (told == 0) return;
+    if (change.norms) std::memset(change.norms, 0, size_t(v.positions) * sizeof(float));
+    if (!change.rows) return;
+    char* data = static_cast<char*>(change.rows);
+    if (told == v.positions) {
+        std::memset(data, 0, size_t(v.positions * row));
+        return;
     }
-    if (told > 0)
-        std::memcpy(c.dirty, announced, size_t(v.positions));
-    else
-        std::memset(c.dirty, 0, size_t(v.positions));
-    c.dirty_count = told;
+    const uint8_t* announced = masks_[size_t(v.announced)];
+    for (int64_t p = 0; p < v.positions;) {
+        uint64_t eight = 1;
+        if (p + 8 <= v.positions) std::memcpy(&eight, announced + p, 8);
+        if (!eight) {
+            p += 8;
+            continue;
+        }
+        int64_t end = p;
+        while (end < v.positions && announced[end]) ++end;
+        std::memset(data + p * row, 0, size_t((end - p) * row));
+        p = end + 1;
+    }
 }
 
 }  // namespace saccade

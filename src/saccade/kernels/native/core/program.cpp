@@ -1,5 +1,7 @@
 #include "program.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 
@@ -74,7 +76,40 @@ Step& Program::add_step(Kind kind, int32_t plan_step) {
     return building_.back();
 }
 
-void Program::finish() { steps_.assign(building_.begin(), building_.end()); }
+void Program::finish() {
+    steps_.assign(building_.begin(), building_.end());
+    place_changes();
+}
+
+void Program::place_changes() {
+    std::vector<Changing*> order;
+    for (Changing& c : changing_) {
+        for (size_t i = 0; i < steps_.size(); ++i) {
+            for (int32_t id : steps_[i].outputs)
+                if (id == c.value) c.made = int32_t(i);
+            if (steps_[i].kind == Kind::gated && &changing_[size_t(steps_[i].gated.changing)] == &c)
+                c.read = int32_t(i);
+        }
+        if (c.rows) order.push_back(&c);
+    }
+    std::sort(order.begin(), order.end(), [](const Changing* a, const Changing* b) { return a->made < b->made; });
+    std::vector<int32_t> free_from;  // per slot, the step behind the last reader
+    for (Changing* c : order) {
+        const Value& v = values_[size_t(c->value)];
+        const int64_t bytes = v.positions * v.channels * size_of(v.type);
+        for (size_t i = 0; i < free_from.size(); ++i)  // of those that are free, the one whose size fits best
+            if (free_from[i] <= c->made &&
+                (c->slot < 0 || std::abs(change_slots_[i] - bytes) < std::abs(change_slots_[size_t(c->slot)] - bytes)))
+                c->slot = int32_t(i);
+        if (c->slot < 0) {
+            c->slot = int32_t(free_from.size());
+            free_from.push_back(0);
+            change_slots_.push_back(0);
+        }
+        free_from[size_t(c->slot)] = c->read + 1;
+        change_slots_[size_t(c->slot)] = std::max(change_slots_[size_t(c->slot)], bytes);
+    }
+}
 
 const int32_t* Program::keep_indices(const int32_t* from, int64_t count) {
     owned_.push_back(allocate<char>(count * 4));

@@ -46,10 +46,13 @@ struct MovePart {
     int64_t from = 0, to = 0, count = 0;
 };
 
-// A value whose change gated convolutions read: its rows, the sums of their absolute numbers, or both.
+// A value whose change gated convolutions read: its rows, the sums of their absolute numbers, or both. The rows lie in
+// memory shared by values whose changes are not needed at the same time, so that they stay in the cache.
 struct Changing {
     int32_t value = -1;
     bool rows = false, norms = false;
+    int32_t slot = -1;            // of `Program::change_slots`
+    int32_t made = -1, read = -1; // the step that makes the value, and the last that reads its change
 };
 
 // A gated convolution, beside its convolution. Its own supports are those of the epilogue.
@@ -116,6 +119,7 @@ public:
     // What changes of a value are asked for, joined with what was asked before. Returns its place in `changing`.
     int32_t add_change(int32_t value, bool rows, bool norms);
     const std::vector<Changing>& changing() const { return changing_; }
+    const std::vector<int64_t>& change_slots() const { return change_slots_; }  // bytes each
     int32_t add_sum(int32_t value);  // the value whose step keeps z apart; returns its place in `sums`
     const std::vector<int32_t>& sums() const { return sums_; }
     Step& add_step(Kind kind, int32_t plan_step);  // stays where it is until `finish`
@@ -131,6 +135,7 @@ public:
 
 private:
     int32_t add_mask(int64_t positions);
+    void place_changes();
 
     const Kernels& kernels_;
     std::vector<Value> values_;
@@ -140,6 +145,7 @@ private:
     std::vector<PlanRow> rows_;
     std::vector<Changing> changing_;
     std::vector<int32_t> sums_;
+    std::vector<int64_t> change_slots_;
     std::vector<Aligned<char>> owned_;
     int64_t weight_bytes_ = 0;
 };

@@ -97,8 +97,11 @@ int32_t State::run(const std::vector<FrameInput>& inputs, bool first, const Call
             default: run_rows(step, first);
         }
         enter(step, first);
+        const int32_t index = int32_t(&step - program_.steps().data());
         for (int32_t id : step.outputs)
-            if (change_of_[size_t(id)] >= 0) settle(id, first);
+            if (change_of_[size_t(id)] >= 0 && !first) find_change(size_t(change_of_[size_t(id)]));
+        if (step.kind == Kind::gated && !first && program_.changing()[size_t(step.gated.changing)].read == index)
+            clear_change(size_t(step.gated.changing));
         if (profiling_)
             ledger_.seconds[size_t(step.plan_step)] = std::chrono::duration<double>(Clock::now() - began).count();
     }

@@ -18,12 +18,10 @@ struct RecordOf {
     const float* weights = nullptr;
 };
 
-// Where a changing value's change lies. Without `last`, `keep` writes it while it writes the value.
+// Where a changing value's change lies: 0 throughout but from the value's step to the last that reads it. Without `last`, `keep` writes it while it writes the value.
 struct ChangeOf {
     Change change{};
-    uint8_t* dirty = nullptr;  // positions whose rows are not 0
-    void* last = nullptr;      // rows side by side, as they were last announced
-    int64_t dirty_count = 0;
+    void* last = nullptr;  // rows side by side, as they were last announced
 };
 
 // What a frame gives for one argument of the model.
@@ -58,7 +56,7 @@ public:
     void set_mask(int32_t mask, void* data) { masks_.at(size_t(mask)) = static_cast<uint8_t*>(data); }
     void set_last(int32_t slot, float* data);  // a copy of the argument `slot` as it last was
     void set_record(int32_t value, const RecordOf& record) { records_.at(size_t(value)) = record; }
-    // rows and dirty are 0 throughout.
+    // What it points to is 0.
     void set_change(int32_t changing, const ChangeOf& change) { changes_.at(size_t(changing)) = change; }
     void set_sum(int32_t sum, float* data) { sums_.at(size_t(sum)) = data; }
     void set_counts(int32_t value, int64_t active, int64_t announced);
@@ -85,7 +83,9 @@ private:
     void score_touched(const Step& step, const int32_t* touched, int64_t n, uint8_t* fires);
     enum class Source { whole, change, sum };  // of fresh rows: the convolution of x, of r, or z as it is
     void run_source(const Step& step, Source source, const int32_t* positions, int64_t n);
-    void settle(int32_t value, bool first);
+    void fetch(const Step& step, const int32_t* positions, int64_t n) const;
+    void find_change(size_t changing);
+    void clear_change(size_t changing);
     template <class Work>
     int64_t over_chunks(const Step& step, const int32_t* positions, int64_t n, const Work& work);
     void run_move(const Step& step, bool first);

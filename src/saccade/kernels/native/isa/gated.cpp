@@ -46,22 +46,28 @@ SACCADE_INLINE void sum_rows(const Taps& t, const T* const* from, float bias, fl
     for (int p = 0; p < P; ++p) *to[p] = bias + sum_lanes(sum[p]);
 }
 
-template <class T>
-void score_rows(const Scoring& s, const T* data, int64_t stride, const int32_t* positions, int64_t count, float* out) {
+Taps taps_of(const Scoring& s, int64_t stride) {
     const Window& w = s.window;
-    const int64_t wide = padded(s.channels);
-    const Inside middle = inside(w, 2);
     Taps t;
     t.channels = s.channels;
     t.steps[0] = in_row(w, 0, w.dilation[0], 0, 0) * stride;
     t.steps[1] = in_row(w, 0, 0, w.dilation[1], 0) * stride;
     t.steps[2] = w.dilation[2] * stride;
-    t.weight_steps[2] = wide;
-    t.weight_steps[1] = w.kernel[2] * wide;
+    t.weight_steps[2] = padded(s.channels);
+    t.weight_steps[1] = w.kernel[2] * t.weight_steps[2];
     t.weight_steps[0] = w.kernel[1] * t.weight_steps[1];
-    Taps whole = t;
-    for (int axis = 0; axis < 3; ++axis) whole.counts[axis] = w.kernel[axis];
-    whole.weights = s.weights;
+    for (int axis = 0; axis < 3; ++axis) t.counts[axis] = w.kernel[axis];
+    t.weights = s.weights;
+    return t;
+}
+
+template <class T>
+void score_rows(const Scoring& s, const T* data, int64_t stride, const int32_t* positions, int64_t count, float* out) {
+    const Window& w = s.window;
+    const int64_t wide = padded(s.channels);
+    const Inside middle = inside(w, 2);
+    const Taps whole = taps_of(s, stride);
+    Taps t = whole;
 
     const T* from[at_once];
     float* to[at_once];
@@ -100,6 +106,67 @@ void score_rows(const Scoring& s, const T* data, int64_t stride, const int32_t* 
     for (; done < waiting; ++done) sum_rows<T, 1>(whole, from + done, s.bias, to + done);
 }
 
+// Scores of one channel, as a norm has: neighbours along a row side by side in a vector. Sums have the order of
+// `score_one`, so that which positions are asked for together does not matter.
+float score_one(const Taps& t, const float* from, float bias) {
+    float sum = bias;
+    for (int32_t d = 0; d < t.counts[0]; ++d)
+        for (int32_t h = 0; h < t.counts[1]; ++h)
+            for (int32_t k = 0; k < t.counts[2]; ++k) {
+                const int64_t tap = d * t.weight_steps[0] + h * t.weight_steps[1] + k * t.weight_steps[2];
+                const float x = from[d * t.steps[0] + h * t.steps[1] + k * t.steps[2]];
+                sum = sum + x * t.weights[tap];
+            }
+    return sum;
+}
+
+SACCADE_INLINE Vec score_neighbours(const Taps& t, const float* from, float bias) {
+    Vec sum = splat(bias);
+    for (int32_t d = 0; d < t.counts[0]; ++d)
+        for (int32_t h = 0; h < t.counts[1]; ++h)
+            for (int32_t k = 0; k < t.counts[2]; ++k) {
+                const int64_t tap = d * t.weight_steps[0] + h * t.weight_steps[1] + k * t.weight_steps[2];
+                const Vec x = load(from + d * t.steps[0] + h * t.steps[1] + k * t.steps[2]);
+                sum = sum + x * splat(t.weights[tap]);
+            }
+    return sum;
+}
+
+void score_norms(const Scoring& s, const float* data, const int32_t* positions, int64_t count, float* out) {
+    const Window& w = s.window;
+    const Inside middle = inside(w, 2);
+    Taps t = taps_of(s, 1);
+    int64_t row = 0, tap = 0;
+    for (Stretches st(w.out, positions, count); st.next();) {
+        if (st->new_row) {
+            const Reach d = reach(w, 0, st->at[0]), h = reach(w, 1, st->at[1]);
+            t.counts[0] = d.to - d.from;
+            t.counts[1] = h.to - h.from;
+            row = in_row(w, st->n, d.first + d.from * w.dilation[0], h.first + h.from * w.dilation[1], 0);
+            tap = (d.from * w.kernel[1] + h.from) * w.kernel[2];
+        }
+        for (int64_t i = 0; i < st->count;) {
+            const int32_t x = st->at[2] + int32_t(i);
+            float* here = out + st->start + i;
+            const bool is_middle = x >= middle.from && x < middle.to;
+            const Reach r = is_middle ? Reach{x * w.stride[2] - w.pad[2], 0, w.kernel[2]} : reach(w, 2, x);
+            t.counts[2] = r.to - r.from;
+            t.weights = s.weights + (tap + r.from) * padded(1);
+            const float* from = data + row + r.first + r.from * w.dilation[2];
+            int64_t n = 1;
+            if (is_middle && w.stride[2] == 1) n = st->count - i < middle.to - x ? st->count - i : middle.to - x;
+            i += n;
+            for (; n >= lanes; n -= lanes, from += lanes, here += lanes)
+                store(here, score_neighbours(t, from, s.bias));
+            if (n >= 3) {  // what is read beyond is not kept
+                store_part(here, score_neighbours(t, from, s.bias), n);
+                n = 0;
+            }
+            for (; n > 0; --n) *here++ = score_one(t, from++, s.bias);
+        }
+    }
+}
+
 template <class T>
 void difference_rows(const Rows& now, const Rows& last, int64_t channels, const Change& change,
                      const int32_t* positions, int64_t count) {
@@ -132,7 +199,9 @@ void difference_rows(const Rows& now, const Rows& last, int64_t channels, const 
 }  // namespace
 
 void score(const Scoring& s, Rows in, const int32_t* positions, int64_t count, float* out) {
-    if (in.type == Type::f32)
+    if (in.type == Type::f32 && s.channels == 1 && in.stride == 1)
+        score_norms(s, static_cast<const float*>(in.data), positions, count, out);
+    else if (in.type == Type::f32)
         score_rows(s, static_cast<const float*>(in.data), in.stride, positions, count, out);
     else
         score_rows(s, static_cast<const uint16_t*>(in.data), in.stride, positions, count, out);

@@ -166,8 +166,11 @@ int64_t keep_changes(const Keep& k, const Fresh& f) {
         V* value = row_of<V>(k.value, p);
         Changes<V, rows, norms> change(k, p);
         write_row(fresh, value, value, k.channels, change);
-        if (norms) k.change.norms[p] = change.norm();
-        return change.any();
+        const bool told = change.any();
+        // What is not announced has no change, not even inf - inf.
+        if (norms) k.change.norms[p] = told ? change.norm() : 0.0f;
+        if (rows && !told) memset(static_cast<V*>(k.change.rows) + p * k.channels, 0, size_t(k.channels) * sizeof(V));
+        return told;
     });
 }
 
