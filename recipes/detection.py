@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from recipes.following import Follow, by_gates
-from recipes.methods import Method, Pressure, parameter_groups
+from recipes.methods import EXAMPLES, Method, Pressure, parameter_groups
 from recipes.pose_clips import pictures
 from recipes.street_clips import Street, augment_street
 from saccade.data.street import CLASSES
@@ -31,7 +31,6 @@ from saccade.train import Recipe, read_weights
 from saccade.train.detection_loss import detection_loss
 from saccade.zoo.efficientdet import efficientdet
 
-EXAMPLES = 16
 SCORE = 0.05  # least score of a box that average precision looks at
 
 

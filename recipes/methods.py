@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import RecipeError
+from saccade.rivals.conditional import convert_conditional
 from saccade.rivals.decompose import decompose
 from saccade.rivals.prune import HardConcrete, insert_gates, l0_loss
 from saccade.skip import ClipModel, Firing, Gumbel, Skip, convert, gate_loss
 from saccade.skip.layer import GumbelGate
 
 METHODS = ("dense", "gumbel", "magnitude", "frames", "spatial-svd", "weight-svd", "l0", "spatial-svd+magnitude")
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a layer's macs that a decomposition tries
+EXAMPLES = 16  # training pictures that it looks at
 WARM_UP = 0.5  # of the steps, over which a penalty grows to its weight: gates first learn what matters
 
 
@@ -58,13 +61,11 @@ class Method:
         what = Skip(gate, block=self.block, form=self.form)
         if "svd" in self.name:
             kind = "spatial" if "spatial" in self.name else "weight"
-            decompose(network, ratio=self.ratio, kind=kind, example=example)  # type: ignore[arg-type]
+            decompose(network, ratio=self.ratio, kind=kind, example=example, shares=SHARES)  # type: ignore[arg-type]
         if self.name.endswith(("gumbel", "magnitude")):
             convert(network, what)
         elif self.name == "frames":
-            from saccade.rivals.conditional import convert_conditional
-
-            convert_conditional(network, what)
+            convert_conditional(network, gate, block=self.block)
         elif self.name == "l0":
             insert_gates(network, example=example)
         return network

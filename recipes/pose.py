@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from recipes.following import Follow, by_gates
-from recipes.methods import Method, Pressure, parameter_groups
+from recipes.methods import EXAMPLES, Method, Pressure, parameter_groups
 from recipes.openfield_clips import JOINTS as MOUSE
 from recipes.openfield_clips import Openfield, augment_openfield
 from recipes.pose_clips import Puppets, augment_puppets, pictures
@@ -32,7 +32,6 @@ from saccade.train import Recipe, read_weights
 from saccade.train.pose_loss import pose_loss
 from saccade.zoo.hrnet_pose import STRIDE, hrnet_pose
 
-EXAMPLES = 16  # training pictures a decomposition looks at
 SIGMA = 1.5  # of a joint's peak, in cells of the heatmap
 DATA: dict[str, Any] = {"puppets": Puppets, "openfield": Openfield}
 AUGMENT: dict[str, Any] = {"puppets": augment_puppets, "openfield": augment_openfield}

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import recipes.act_clips
+import recipes.methods
 import recipes.pose_clips
 import recipes.street_clips
 from recipes.methods import METHODS, Method, Pressure, freeze_norms, parameter_groups
@@ -113,6 +114,8 @@ def small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(module, "CACHE", cache)
         monkeypatch.setattr(module, "SCENES", {"train": 16, "test": 2})
         monkeypatch.setattr(module, "FRAMES", {"train": 8, "test": 5})
+    monkeypatch.setattr(recipes.methods, "EXAMPLES", 1)
+    monkeypatch.setattr(recipes.methods, "SHARES", (0.4,))
     monkeypatch.setattr(recipes.act_clips, "CACHE", cache)
     monkeypatch.setattr(recipes.act_clips, "SCENES", {"train": 4, "test": 3})
 
