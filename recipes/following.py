@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,20 @@ def by_gates(model: ClipModel, *, reference_every: int | None) -> Follow:
         return outputs, firing.macs[0], firing.dense_macs
 
     return follow
+
+
+def once(follow: Follow, clips: int) -> Follow:
+    """Return the same for clips that come again and again in the same order: what the first round gave."""
+    known: list[tuple[Any, Tensor, int]] = []
+    calls = itertools.count()
+
+    def remembered(clip: Tensor) -> tuple[Any, Tensor, int]:
+        index = next(calls)
+        if index < clips:
+            known.append(follow(clip))
+        return known[index % clips]
+
+    return remembered
 
 
 def by_key_frames(model: ClipModel, *, every: int) -> Follow:

@@ -12,7 +12,7 @@ import torch
 
 from recipes import classification, detection, pose
 from recipes.act_clips import Acts
-from recipes.following import by_flow, by_gates, by_key_frames
+from recipes.following import by_flow, by_gates, by_key_frames, once
 from recipes.openfield_clips import Openfield
 from recipes.pose_clips import Puppets
 from recipes.street_clips import Street
@@ -60,7 +60,7 @@ def references(task: Task, model: ClipModel) -> Measured:
 
 def long_videos(task: Task, model: ClipModel) -> Measured:
     """Returns accuracy over the first and last tenth of long videos with one reference frame each."""
-    data, follow = task.data("long"), by_gates(model, reference_every=None)
+    data, follow = task.data("long"), once(by_gates(model, reference_every=None), len(task.data("long")))
     tenth = math.ceil(len(data[0]["frames"]) / 10)
     whole = task.measure(follow, data)
     parts = {
