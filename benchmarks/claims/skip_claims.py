@@ -15,9 +15,15 @@ Rows = Mapping[str, Any]
 OURS, PAPERS = "Gumbel on |r|, refresh", "Gumbel on r, residual"
 OURS_RESIDUAL = "Gumbel on |r|, residual"
 NORMS = {"output-norm": "output-norm, refresh", "input-norm": "input-norm, refresh"}
+STRICT = {"puppets": "pck@0.1"}  # what methods are ranked by, where the task's own measure hardly tells them apart
 SLACK = 0.3  # points of accuracy within which two methods are called equal
 RESULTS = ROOT / "benchmarks" / "results"
 RENDERED = "Rendered scenes; small networks."
+
+
+def ranked(rows: Rows, task: str) -> Curves:
+    """Returns the curves of a task by the measure methods are ranked by."""
+    return curves(rows, task, accuracy=STRICT.get(task, ""))
 
 
 def seeds_of(rows: Rows, task: str) -> int:
@@ -75,10 +81,10 @@ def verdict(checks: list[bool | None]) -> Any:
     return "yes" if all(known) and len(known) == len(checks) else "partly"
 
 
-def cost_without_loss(found: Curves, task: str) -> str:
+def cost_without_loss(found: Curves, task: str, unit: str = "") -> str:
     """Returns how far each kind of gate divides the macs without loss, and with a small one."""
     dense = spread([points[0].accuracy for points in found["dense, tuned as long"].values()])
-    parts = [f"dense {dense} {UNITS[task]}"]
+    parts = [f"dense {dense} {unit or UNITS[task]}"]
     for method in (OURS, OURS_RESIDUAL, PAPERS):
         exact, near = on_average(found, method), on_average(found, method, slack=1.0)
         exact_text = f"macs / {exact:.2f}" if exact else "never"
@@ -122,7 +128,10 @@ def s2(rows: Rows) -> Claim:
         "frame every 8; and on openfield (real): 23 pictures of one camera as one clip, 92 joints, a reference frame "
         "every 8. Dense tuned as long",
         "HRNet-w32 on JHMDB: 10.19 -> 5.30 GMAC, 94.5 -> 95.1; / 4 at 94.5",
-        f"puppets: {cost_without_loss(puppets, 'puppets')}. openfield: {cost_without_loss(mice, 'openfield')}",
+        f"puppets: {cost_without_loss(puppets, 'puppets')}. By PCK@0.1: "
+        f"{cost_without_loss(ranked(rows, 'puppets'), 'puppets', 'PCK@0.1')}. openfield: "
+        f"{cost_without_loss(mice, 'openfield')}. By PCK@0.1: "
+        f"{cost_without_loss(curves(rows, 'openfield', accuracy='pck@0.1'), 'openfield', 'PCK@0.1')}",
         verdict(checks),
         f"{RENDERED} With a reference frame every 8 no method can go beyond macs / 8. Openfield's test set "
         "moves in steps "
@@ -135,7 +144,7 @@ def s3(rows: Rows) -> Claim:
     """The ranking of gates."""
     texts, checks = [], []
     for task, ratio in (("puppets", 3.0), ("street", 2.0)):
-        found = curves(rows, task)
+        found = ranked(rows, task)
         order = [OURS, PAPERS, NORMS["output-norm"], NORMS["input-norm"]]
         texts.append(f"{task}: {at_costs(found, order, (2.0, ratio) if ratio != 2.0 else (ratio,))}")
         best = OURS if beats(found, OURS, PAPERS, ratio) else PAPERS
@@ -152,7 +161,9 @@ def s3(rows: Rows) -> Claim:
         "Fig. 7; D2 with output-norm 9.52 -> 6.03 GMAC at AP 61.2",
         ". ".join(texts),
         verdict(checks),
-        f"{RENDERED} Norm gates in the refresh form, the better of the two for them.",
+        f"{RENDERED} Puppets by PCK@0.1: at 0.2 all are alike. Norm gates in the refresh form, the better of the two "
+        "for them. With one threshold for all layers the output-norm gate of the last layer, whose outputs are "
+        "small, shuts first.",
         seeds_of(rows, "puppets"),
     )
 
@@ -161,7 +172,7 @@ def s4(rows: Rows) -> Claim:
     """Residuals against frames."""
     texts, checks = [], []
     for task, ratio in (("puppets", 2.0), ("street", 2.0)):
-        found = curves(rows, task)
+        found = ranked(rows, task)
         texts.append(f"{task}: {at_costs(found, [OURS, PAPERS, 'CC-image'], (1.5, ratio))}")
         checks.append(beats(found, OURS, "CC-image", ratio))
     return Claim(
@@ -171,14 +182,14 @@ def s4(rows: Rows) -> Claim:
         "Fig. 5",
         ". ".join(texts),
         verdict(checks),
-        RENDERED,
+        f"{RENDERED} Puppets by PCK@0.1.",
         seeds_of(rows, "puppets"),
     )
 
 
 def s5(rows: Rows) -> Claim:
     """Against compression, and with it."""
-    found = curves(rows, "puppets")
+    found = ranked(rows, "puppets")
     small = ["spatial SVD", "weight SVD", "L0 pruning"]
     both = "spatial SVD + Gumbel on |r|"
     checks = [beats(found, OURS, name, 2.0) for name in small]
@@ -192,7 +203,7 @@ def s5(rows: Rows) -> Claim:
         "Table 1: SVD 94.3@5.04, weight SVD 92.4@5.08, L0 92.1@4.57, Skip-Conv 95.1@5.30; Fig. 5",
         at_costs(found, [OURS, *small, both], (2.0, 3.0, 6.0)),
         verdict(checks),
-        RENDERED,
+        f"{RENDERED} By PCK@0.1.",
         seeds_of(rows, "puppets"),
     )
 
