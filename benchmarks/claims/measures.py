@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.claims.mask_picture import draw_masks
 from recipes import classification, detection, pose
 from recipes.act_clips import Acts
 from recipes.following import by_flow, by_gates, by_key_frames, once
@@ -132,6 +133,10 @@ def classes_6(task: Task, model: ClipModel) -> Measured:
     return task.measure(by_gates(model, reference_every=None), task.data("test"), segments=6)
 
 
-MEASURES = {
-    f.__name__: f for f in (classes_25, classes_6, plain, references, long_videos, norm_gates, key_frames, flow, shares)
-}
+def mask_picture(task: Task, model: ClipModel) -> Measured:
+    """Draws where the gates of a few layers fired; returns the picture's name and its layers."""
+    return draw_masks(task.name, task.data("test"), task.every, model)
+
+
+_ALL = (classes_25, classes_6, plain, references, long_videos, norm_gates, key_frames, flow, shares, mask_picture)
+MEASURES = {measure.__name__: measure for measure in _ALL}

@@ -35,6 +35,7 @@ def write_page(rows: Mapping[str, Any]) -> list[Claim]:
     claims = [claim(rows) for claim in CLAIMS]
     write_json(claims, RESULTS / "claims-skip.json")
     pictures = draw(rows, DOCS / "pictures")
+    pictures += sorted((DOCS / "pictures").glob("skip-masks-*.png"))
     parts = [HEAD, summary(claims), "## Each claim"]
     parts += [section(claim) for claim in claims]
     for task, title in TASKS.items():

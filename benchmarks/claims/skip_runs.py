@@ -44,13 +44,16 @@ def runs() -> dict[str, Run]:
             for beta in BETAS[task]:
                 measures = ("plain", "references", "shares") + (("long_videos",) if task != "openfield" else ())
                 for method, form in (("magnitude", "refresh"), ("magnitude", "residual"), ("gumbel", "residual")):
-                    add(task, f"{method}-{form}-{beta}", seed, measures, method=method, form=form, beta=beta)
+                    drawn = seed == 0 and (method, form, beta) == ("magnitude", "refresh", BETAS[task][-1])
+                    more = (*measures, "mask_picture") if drawn else measures
+                    add(task, f"{method}-{form}-{beta}", seed, more, method=method, form=form, beta=beta)
         for task in ("puppets", "street"):
             for beta in BETAS[task][:2]:
                 add(task, f"frames-{beta}", seed, method="frames", beta=beta)
         gated = {"method": "magnitude", "form": "refresh", "beta": MIDDLE}
         for block in (2, 4, 8):
-            add("puppets", f"block-{block}", seed, block=block, **gated)
+            measures = ("plain", "mask_picture") if seed == 0 and block > 2 else ("plain",)
+            add("puppets", f"block-{block}", seed, measures, block=block, **gated)
         for clip in (4, 16):
             add("puppets", f"clip-{clip}", seed, ("references", "long_videos"), clip=clip, **gated)
         for ratio in RATIOS:
