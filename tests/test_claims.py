@@ -124,6 +124,13 @@ def test_the_page_is_made_from_the_rows(tmp_path: Path, monkeypatch: pytest.Monk
     assert all((tmp_path / "pictures" / f"skip-{name}.svg").exists() for name in ("fig4", "fig5", "fig7", "fig8"))
 
 
+def test_claims_wait_for_their_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "DOCS", tmp_path)
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    some = {name: row for name, row in made_rows().items() if name.startswith(("puppets/dense", "puppets/magnitude"))}
+    assert [claim.id for claim in page.write_page(some)] == ["S8", "S10"]
+
+
 def test_every_run_starts_from_one_before_it() -> None:
     seen: set[str] = set()
     for name, run in runs().items():

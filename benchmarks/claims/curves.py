@@ -31,20 +31,23 @@ GATES = {
 
 @dataclass(frozen=True)
 class Point:
-    """One operating point of one seed: accuracy in percent, macs per frame, dense macs over those."""
+    """One operating point of one seed: accuracy in percent, macs per frame, dense macs over those, and its setting."""
 
     accuracy: float
     macs: float
     ratio: float
+    setting: str = ""
 
 
 Curves = dict[str, dict[int, list[Point]]]  # method, seed, points in the order of their setting
 
 
-def point(found: Mapping[str, Any], task: str, *, accuracy: str = "", dense_macs: float = 0.0) -> Point:
+def point(
+    found: Mapping[str, Any], task: str, *, accuracy: str = "", dense_macs: float = 0.0, setting: str = ""
+) -> Point:
     """Returns the point of a measured row; `dense_macs` where the row's own network is already a smaller one."""
     whole = dense_macs or found["dense_macs"]
-    return Point(found[accuracy or ACCURACY[task]], found["macs"], whole / found["macs"])
+    return Point(found[accuracy or ACCURACY[task]], found["macs"], whole / found["macs"], setting)
 
 
 def curves(rows: Mapping[str, Any], task: str, *, accuracy: str = "") -> Curves:
@@ -59,12 +62,15 @@ def curves(rows: Mapping[str, Any], task: str, *, accuracy: str = "") -> Curves:
         title = {"dense": "dense", "tuned": "dense, tuned as long"}.get(method)
         title = title or next((text for start, text in TRAINED.items() if method.startswith(start)), None)
         if title and "plain" in measures:
-            here = point(measures["plain"], task, accuracy=accuracy, dense_macs=dense_macs)
+            options = row["options"]
+            setting = " ".join(f"{name} {options[name]:g}" for name in ("ratio", "beta") if name in options)
+            here = point(measures["plain"], task, accuracy=accuracy, dense_macs=dense_macs, setting=setting)
             found.setdefault(title, {}).setdefault(int(seed), []).append(here)
         for part, key in (("norm_gates", None), ("key_frames", "key frames"), ("flow", "Deep Feature Flow")):
             for item in measures.get(part, {"rows": []})["rows"]:
                 title = key or GATES[item["gate"], item["form"]]
-                here = point(item, task, accuracy=accuracy)
+                number = "threshold" if key is None else "every"
+                here = point(item, task, accuracy=accuracy, setting=f"{number} {item[number]:g}")
                 found.setdefault(title, {}).setdefault(int(seed), []).append(here)
     return found
 

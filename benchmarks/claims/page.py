@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims.claim import Claim, table, write_json
-from benchmarks.claims.curves import UNITS, Curves, curves, mean
-from benchmarks.claims.skip_claims import CLAIMS, OURS, OURS_RESIDUAL, PAPERS, seeds_of, stage_shares
+from benchmarks.claims.curves import UNITS, Curves, curves, mean, spread
+from benchmarks.claims.skip_claims import OURS, OURS_RESIDUAL, PAPERS, judge, seeds_of, stage_shares
 from benchmarks.environment import ROOT
 from saccade.report.plot_style import save_figure
 from saccade.report.plots import Curve, CurvePoint, accuracy_against_macs, firing_by_stage
@@ -32,7 +32,7 @@ DRAWN = {
 
 def write_page(rows: Mapping[str, Any]) -> list[Claim]:
     """Writes docs/claims-skip.md, its pictures and benchmarks/results/claims-skip.json; returns the claims."""
-    claims = [claim(rows) for claim in CLAIMS]
+    claims = judge(rows)
     write_json(claims, RESULTS / "claims-skip.json")
     pictures = draw(rows, DOCS / "pictures")
     pictures += sorted((DOCS / "pictures").glob("skip-masks-*.png"))
@@ -79,10 +79,9 @@ def settings(found: Curves, task: str) -> str:
     lines = []
     for method, by_seed in found.items():
         for setting in zip(*(points for _, points in sorted(by_seed.items())), strict=False):
-            accuracy, ratio = mean(item.accuracy for item in setting), mean(item.ratio for item in setting)
-            low, high = min(item.accuracy for item in setting), max(item.accuracy for item in setting)
-            lines.append([method, f"{accuracy:.1f}", f"{low:.1f} to {high:.1f}", f"{ratio:.2f}"])
-    return table(["method", UNITS[task], "seeds", "macs /"], lines)
+            ratio = mean(item.ratio for item in setting)
+            lines.append([method, setting[0].setting, spread([item.accuracy for item in setting]), f"{ratio:.2f}"])
+    return table(["method", "setting", UNITS[task], "macs /"], lines)
 
 
 def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -90,6 +89,8 @@ def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
     files = []
     for name, (task, methods) in DRAWN.items():
         found = curves(rows, task)
+        if "dense, tuned as long" not in found:
+            continue
         lines = [Curve(method, _points(found[method])) for method in methods if method in found]
         if not lines:
             continue
