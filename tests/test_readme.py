@@ -7,6 +7,8 @@ import io
 import re
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
 
@@ -30,4 +32,13 @@ def test_every_path_readme_names_exists() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (root / target).exists(), target
     for module in re.findall(r"python -m ([\w.]+)", README):
-        assert (root / (module.replace(".", "/") + ".py")).exists(), module
+        path = root / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+@pytest.mark.parametrize("page", ["skip"])
+def test_the_example_of_a_page_runs(page: str) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / f"{page}.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(compile(code, f"docs/{page}.md", "exec"), {})
