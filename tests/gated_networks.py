@@ -30,6 +30,7 @@ class Gated(nn.Module):
         dilation: Any = 1,
         groups: int = 1,
         norm: bool,
+        each: bool = False,
         block: int = 1,
         form: str = "residual",
         threshold: float = 0.0,
@@ -39,10 +40,12 @@ class Gated(nn.Module):
         kernel, self.stride, self.padding, self.dilation = (
             [each] * rank if isinstance(each, int) else list(each) for each in (kernel, stride, padding, dilation)
         )
-        self.groups, self.norm, self.block, self.form = groups, norm, block, form
+        self.groups, self.norm, self.each, self.block, self.form = groups, norm, each, block, form
         self.weight = nn.Parameter(torch.randn(out, channels // groups, *kernel) * 0.3)
         self.bias = nn.Parameter(torch.randn(out)) if bias else None
-        self.phi = nn.Parameter(torch.rand(1, 1, *kernel) if norm else torch.randn(1, channels, *kernel))
+        self.phi = nn.Parameter(
+            torch.rand(1, channels if each else 1, *kernel) if norm else torch.randn(1, channels, *kernel)
+        )
         # Larger windows see more change: the threshold is that of 8 channels under 3 x 3.
         seen = channels * self.phi[0, 0].numel() / 72
         self.phi_bias = nn.Parameter(torch.tensor([-threshold * (seen if norm else seen**0.5)]))
@@ -71,11 +74,11 @@ class Gated(nn.Module):
         if self.call in self.memory:
             last, before = self.memory[self.call]
             r = x - last
-            read = r.abs().sum(1, keepdim=True) if self.norm else r
+            read = (r.abs() if self.each else r.abs().sum(1, keepdim=True)) if self.norm else r
             score = run(read, self.phi, self.phi_bias, *where)
             # r is a difference: how far rounding may move a score goes by the numbers it is the difference of.
             size = x.abs() + last.abs()
-            size = size.sum(1, keepdim=True) if self.norm else size
+            size = size.sum(1, keepdim=True) if self.norm and not self.each else size
             near = score.abs() / run(size, self.phi.abs(), self.phi_bias.abs(), *where)
             moved = run(r.abs().sum(1, keepdim=True), torch.ones_like(self.phi[:, :1]), None, *where) > 0
             self.margin = min(self.margin, float(near[moved].min())) if moved.any() else self.margin

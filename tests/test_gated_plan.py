@@ -37,7 +37,7 @@ def test_a_plan_counts_the_networks_macs_and_shows_its_gates() -> None:
     plan = saccade.make_plan(Block(norm=True, block=4, form="refresh"), torch.zeros(1, 3, 9, 8))
     first = next(step for step in plan.steps if step.name == "first")
     assert first.macs == 9 * 8 * (8 * 8 * 9 + 8)  # the convolution, and an activation
-    assert "refresh where a norm of the change says so, 4x4" in str(plan)
+    assert "refresh where the size of the change says so, 4x4" in str(plan)
     assert plan.sparse_macs_share == 1
     gated = [step.name for step in plan.steps if step.op.startswith("gated")]
     assert gated == ["stem", "first", "second", "down", "down_2"]

@@ -18,7 +18,11 @@ from saccade.kernels import cpu
 
 ISAS = [("reference", "")]
 ISAS += [("native", isa) for isa in cpu.machine_isas()]
-GATES = {"norm": {"norm": True, "threshold": 3.0}, "learned": {"norm": False, "threshold": 1.0}}
+GATES = {
+    "norm": {"norm": True, "threshold": 3.0},
+    "learned": {"norm": False, "threshold": 1.0},
+    "size": {"norm": True, "each": True, "threshold": 1.6},
+}
 
 
 @pytest.fixture(params=ISAS, ids=lambda pair: "-".join(filter(None, pair)))
@@ -83,7 +87,7 @@ LAYERS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_layers_equal_the_definition(layer: str, gate: str, form: str, executor: str) -> None:
-    """Awkward windows and sizes, an activation behind, two values of block."""
+    """Awkward windows and sizes, two activations and two sizes of block, a layer behind."""
     for block in (1, 3):
         case = layer_case(layer, gate, form, block)
         close(case, saccade.Stream(case.plan, executor=executor))
@@ -94,9 +98,14 @@ def layer_case(layer: str, gate: str, form: str, block: int) -> Case:
     own, shape = LAYERS[layer]
     settings = {"channels": 8, "out": 10, **own, **GATES[gate], "form": form, "block": block}
 
+    # A second layer reads the first one's change by the other kind of gate.
+    rank, out = settings.get("rank", 2), settings["out"]
+    behind = {"rank": rank, "kernel": 1, "padding": 0, "form": form, **GATES["learned" if gate == "norm" else "norm"]}
+
     def make(seed: int) -> tuple[nn.Module, list[Tensor]]:
         torch.manual_seed(seed)
-        return nn.Sequential(Gated(**settings), nn.Hardswish()), walking(5, shape, seed=seed)
+        between = nn.Hardswish() if block == 1 else nn.ReLU()
+        return nn.Sequential(Gated(**settings), between, Gated(out, 7, **behind)), walking(5, shape, seed=seed)
 
     return settled(make)
 

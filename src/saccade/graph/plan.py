@@ -216,6 +216,6 @@ def _gate_of(step: Step) -> str:
     if not step.calls or step.calls[0].target != GATED:
         return ""
     given = step.calls[0].arguments
-    what = "a norm of the change" if given["norm"] else "a convolution of the change"
+    what = "the size of the change" if given["norm"] else "a convolution of the change"
     squares = f", {given['block']}x{given['block']}" if given["block"] > 1 else ""
     return f"  {given['form']} where {what} says so{squares}"

@@ -8,7 +8,7 @@ finds the operator in its plan.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -82,7 +82,7 @@ def as_convolution(call: Call, source: Ref, *, bias: bool) -> Call:
 
 
 def score_call(call: Call, source: Ref) -> Call:
-    """Returns the convolution that gives a gate's score where `source` is r, or its norm sum_c |r|."""
+    """Returns the convolution that gives a gate's score where `source` is what the gate reads: r, |r| or sum_c |r|."""
     plain = _convolution(call, source, call.arguments["gate_weight"], call.arguments["gate_bias"])
     return plain.replace(groups=1)
 
@@ -108,7 +108,10 @@ def find_fires(call: Call, residual: Tensor, touched: Tensor, lookup: Callable[[
         touched: positions whose window holds a change. Elsewhere the score is the gate's bias, to the bit.
         lookup: returns a weight.
     """
-    source = residual_norm(residual) if call.arguments["norm"] else residual
+    source = residual
+    if call.arguments["norm"]:
+        summed = sums_channels(call, lookup(call.arguments["gate_weight"]).shape)
+        source = residual_norm(residual) if summed else residual.abs()
     read = Ref("value", "r")
     score = score_call(call, read).run(lambda ref: source if ref == read else lookup(ref))
     quiet = lookup(call.arguments["gate_bias"]) > 0
@@ -135,9 +138,14 @@ def deciding_macs(call: Call, scope: Scope, *, announced: int, touched: int) -> 
         announced: input positions whose change was announced.
         touched: output positions whose window holds one of them.
     """
-    window = math.prod(scope.weights[call.arguments["gate_weight"].name][1:])
-    norms = scope.specs[call.arguments["x"].name].channels if call.arguments["norm"] else 0
-    return announced * norms + touched * window
+    weight = scope.weights[call.arguments["gate_weight"].name]
+    norms = scope.specs[call.arguments["x"].name].channels if sums_channels(call, weight) else 0
+    return announced * norms + touched * math.prod(weight[1:])
+
+
+def sums_channels(call: Call, gate_weight: Sequence[int]) -> bool:
+    """Returns whether a gate reads sum_c |r|, one number per position; `gate_weight` is the shape of its weight."""
+    return bool(call.arguments["norm"]) and gate_weight[1] == 1
 
 
 def fires_unasked(call: Call, lookup: Callable[[Ref], Tensor]) -> bool:

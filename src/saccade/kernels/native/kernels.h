@@ -165,6 +165,15 @@ struct Change {
     float* norms;  // one per position
 };
 
+// What becomes of a fresh row before it is compared: added to a sum, or put in its place; then max(row + plus, floor).
+struct Summing {
+    int32_t given;  // 0: nothing
+    float* sum;     // positions x channels, side by side; null: there is none
+    int32_t adds;   // to the sum, which then goes on; else the row becomes the sum
+    Rows plus;      // row number = position; null data: nothing is added
+    float floor;    // -inf: none
+};
+
 // Compare, write back, announce.
 struct Keep {
     Rows value;              // written (data is not const here)
@@ -176,12 +185,14 @@ struct Keep {
     uint8_t* announced;      // mask over positions, set to 1 where announced, else left alone
     int32_t first;           // 1 on the first frame: everything is announced and recorded
     Change change;           // Record::exact, at least a vector of channels: of every position computed
+    Summing summing;         // as `change`
 };
 
 // A gate's convolution: one output channel, whose only use is its sign.
 struct Scoring {
     Window window;
     int32_t channels;
+    int32_t absolute;      // 1: of the absolute numbers
     Type type;             // of the input rows; the arithmetic is fp32
     const float* weights;  // per tap, `padded` channels each, zeros behind the last
     float bias;

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saccade.graph.plan import Plan, Step
 from saccade.kernels.call import Call
-from saccade.kernels.gated import RESIDUAL, keeps_sum
+from saccade.kernels.gated import RESIDUAL, keeps_sum, sums_channels
 from saccade.masks import ValueSpec
 from saccade.stream.gate import Gate
 from saccade.stream.gated import convolution_macs, input_of, last_name
@@ -52,7 +52,8 @@ def add_gated(builder: Builder, step: Step, row: int) -> None:
         rows.add(later)
     inputs = builder.inputs(step)
     inputs.sort(key=lambda value: value != source)  # the engine reads its first input
-    bias = given["bias"]
+    bias, gate_weight = given["bias"], builder.weight(given["gate_weight"].name)
+    norm = sums_channels(call, gate_weight.shape)
     builder.program.gated(
         row,
         inputs,
@@ -63,9 +64,10 @@ def add_gated(builder: Builder, step: Step, row: int) -> None:
         given["groups"],
         builder.numbers(builder.weight(given["weight"].name)),
         0 if bias is None else builder.numbers(builder.weight(bias.name)),
-        builder.numbers(builder.weight(given["gate_weight"].name)),
+        builder.numbers(gate_weight),
         float(builder.weight(given["gate_bias"].name)),
-        given["norm"],
+        norm,
+        given["norm"] and not norm,
         given["block"],
         given["form"] == RESIDUAL,
         keeps_sum(step.calls),

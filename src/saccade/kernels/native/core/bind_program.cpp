@@ -111,7 +111,7 @@ void add_convolve(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t 
 void add_gated(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
                const std::vector<SupportData>& supports, const std::vector<OpData>& ops, const WindowData& window,
                int32_t groups, Address weight, Address bias, Address gate_weight, float gate_bias, bool norm,
-               int32_t block, bool residual, bool apart, int64_t macs) {
+               bool absolute, int32_t block, bool residual, bool apart, int64_t macs) {
     const Value in = p.value(inputs.at(0));
     const int32_t source = inputs.at(0);
     Step& step = start(p, Kind::gated, row, std::move(inputs), output, supports, ops);
@@ -140,7 +140,7 @@ void add_gated(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t out
     for (int64_t channel = 0; channel < channels; ++channel)
         for (int64_t tap = 0; tap < taps; ++tap)
             packed[size_t(tap * wide + channel)] = floats(gate_weight)[channel * taps + tap];
-    g.scoring = {c.window, int32_t(channels), norm ? Type::f32 : in.type, p.keep_numbers(packed.data(), taps * wide),
+    g.scoring = {c.window, int32_t(channels), absolute, norm ? Type::f32 : in.type, p.keep_numbers(packed.data(), taps * wide),
                  gate_bias};
 }
 

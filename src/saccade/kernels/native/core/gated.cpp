@@ -1,5 +1,6 @@
 // Gated convolutions: where the gate fires, z there, and how the values they read changed.
 #include <cstring>
+#include <limits>
 
 #include "state.h"
 
@@ -85,6 +86,28 @@ void State::fetch(const Step& step, const int32_t* positions, int64_t n) const {
     }
 }
 
+// Whether the rest of a step, from the sum on, is one pass over the rows: at most an addition and a relu.
+bool State::sums_while_keeping(const Step& step, const std::vector<RowOp>& ops, Summing& summing) const {
+    const Value& out = program_.values()[size_t(step.outputs[0])];
+    const RecordOf& record = records_[size_t(step.outputs[0])];
+    if (record.form != Record::exact || out.channels < k_.lanes) return false;
+    summing.given = 1;
+    summing.sum = step.gated.sum < 0 ? nullptr : sums_[size_t(step.gated.sum)];
+    summing.adds = step.gated.residual;
+    summing.plus = {nullptr, 0, out.type};
+    summing.floor = -std::numeric_limits<float>::infinity();
+    size_t at = 0;
+    const size_t count = step.ops.size();
+    if (at < count && ops[at].op == Op::add && ops[at].operand == Operand::rows && ops[at].alpha == 1 &&
+        !ops[at].map && !ops[at].broadcast && ops[at].rows.type == out.type)
+        summing.plus = ops[at++].rows;
+    if (at < count && ops[at].op == Op::relu) {
+        summing.floor = 0;
+        ++at;
+    }
+    return at == count;
+}
+
 // Fresh rows of z, the epilogue over them, and into the value.
 void State::run_source(const Step& step, Source source, const int32_t* positions, int64_t n) {
     const Gated& g = step.gated;
@@ -96,6 +119,8 @@ void State::run_source(const Step& step, Source source, const int32_t* positions
     const int64_t ld = padded(out.channels);
     const int32_t channels = int32_t(out.channels);
     float* sum = g.sum < 0 ? nullptr : sums_[size_t(g.sum)];
+    Summing summing{};
+    const bool together = source != Source::sum && !reference_ && sums_while_keeping(step, ops, summing);
     RowOp bias{};
     bias.op = Op::add;
     bias.operand = Operand::channels;
@@ -110,6 +135,10 @@ void State::run_source(const Step& step, Source source, const int32_t* positions
             fetch(step, list, now);
             k_.convolve(step.convolution, in, list, now, channels, fresh, ld, space.scratch.get());
             if (source == Source::whole && g.residual && g.bias) k_.apply(&bias, 1, channels, list, now, fresh, ld);
+        }
+        if (together) {
+            space.announced += keep(out, id, list, now, fresh, ld, summing);
+            return;
         }
         // A few rows at a time pass through all that is left: they stay in the nearest cache.
         const int64_t most = std::max<int64_t>(8, 4096 / ld);

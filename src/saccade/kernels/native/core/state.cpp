@@ -161,7 +161,8 @@ std::vector<RowOp>& State::bind_ops(const Step& step) {
     return ops_;
 }
 
-int64_t State::keep(const Value& v, int32_t id, const int32_t* positions, int64_t n, const float* fresh, int64_t ld) {
+int64_t State::keep(const Value& v, int32_t id, const int32_t* positions, int64_t n, const float* fresh, int64_t ld,
+                    const Summing& summing) {
     const RecordOf& record = records_[size_t(id)];
     Keep task{};
     task.value = rows(v);
@@ -171,6 +172,7 @@ int64_t State::keep(const Value& v, int32_t id, const int32_t* positions, int64_
     task.threshold = record.threshold;
     task.weights = record.weights;
     task.announced = masks_[size_t(v.announced)];
+    task.summing = summing;
     const int32_t changing = change_of_[size_t(id)];
     if (changing >= 0 && !changes_[size_t(changing)].last) task.change = changes_[size_t(changing)].change;
     return k_.keep(task, positions, n, fresh, ld);

@@ -96,7 +96,9 @@ private:
     int64_t derive(const Step& step, const Value& out, uint8_t* mask);
     void produce(const Step& step, int thread, const int32_t* positions, int64_t n, int64_t ld);
     void copy_part(const MovePart& part, const Value& out, const int32_t* positions, int64_t n);
-    int64_t keep(const Value& v, int32_t id, const int32_t* positions, int64_t n, const float* rows, int64_t ld);
+    int64_t keep(const Value& v, int32_t id, const int32_t* positions, int64_t n, const float* rows, int64_t ld,
+                 const Summing& summing = {});
+    bool sums_while_keeping(const Step& step, const std::vector<RowOp>& ops, Summing& summing) const;
     std::vector<RowOp>& bind_ops(const Step& step);
 
     const Program& program_;

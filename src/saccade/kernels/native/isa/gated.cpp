@@ -22,8 +22,9 @@ struct Taps {
 };
 
 // Sums of P positions; from[p] is the first tap's row. Channels are added up vector by vector, the lanes at the end.
-template <class T, int P>
+template <bool absolutes, class T, int P>
 SACCADE_INLINE void sum_rows(const Taps& t, const T* const* from, float bias, float* const* to) {
+    const auto size = [](Vec v) __attribute__((always_inline)) { return absolutes ? absolute(v) : v; };
     Vec sum[P] = {};
     const int64_t whole = t.channels - t.channels % lanes, rest = t.channels % lanes;
     for (int32_t d = 0; d < t.counts[0]; ++d)
@@ -34,12 +35,12 @@ SACCADE_INLINE void sum_rows(const Taps& t, const T* const* from, float bias, fl
                 for (int64_t c = 0; c < whole; c += lanes) {
                     const Vec b = load(w + c);
 #pragma GCC unroll 16
-                    for (int p = 0; p < P; ++p) sum[p] = fma(load_as(from[p] + at + c), b, sum[p]);
+                    for (int p = 0; p < P; ++p) sum[p] = fma(size(load_as(from[p] + at + c)), b, sum[p]);
                 }
                 if (rest) {
                     const Vec b = load(w + whole);
 #pragma GCC unroll 16
-                    for (int p = 0; p < P; ++p) sum[p] = fma(load_first(from[p] + at + whole, rest), b, sum[p]);
+                    for (int p = 0; p < P; ++p) sum[p] = fma(size(load_first(from[p] + at + whole, rest)), b, sum[p]);
                 }
             }
 #pragma GCC unroll 16
@@ -61,7 +62,7 @@ Taps taps_of(const Scoring& s, int64_t stride) {
     return t;
 }
 
-template <class T>
+template <bool absolutes, class T>
 void score_rows(const Scoring& s, const T* data, int64_t stride, const int32_t* positions, int64_t count, float* out) {
     const Window& w = s.window;
     const int64_t wide = padded(s.channels);
@@ -89,7 +90,7 @@ void score_rows(const Scoring& s, const T* data, int64_t stride, const int32_t* 
                 from[waiting] = data + (row + x * w.stride[2] - w.pad[2]) * stride;
                 to[waiting++] = here;
                 if (waiting == at_once) {
-                    sum_rows<T, at_once>(whole, from, s.bias, to);
+                    sum_rows<absolutes, T, at_once>(whole, from, s.bias, to);
                     waiting = 0;
                 }
                 continue;
@@ -98,12 +99,12 @@ void score_rows(const Scoring& s, const T* data, int64_t stride, const int32_t* 
             t.counts[2] = r.to - r.from;
             t.weights = s.weights + (tap + r.from) * wide;
             const T* only = data + (row + r.first + r.from * w.dilation[2]) * stride;
-            sum_rows<T, 1>(t, &only, s.bias, &here);
+            sum_rows<absolutes, T, 1>(t, &only, s.bias, &here);
         }
     }
     int done = 0;
-    for (; waiting - done >= 4; done += 4) sum_rows<T, 4>(whole, from + done, s.bias, to + done);
-    for (; done < waiting; ++done) sum_rows<T, 1>(whole, from + done, s.bias, to + done);
+    for (; waiting - done >= 4; done += 4) sum_rows<absolutes, T, 4>(whole, from + done, s.bias, to + done);
+    for (; done < waiting; ++done) sum_rows<absolutes, T, 1>(whole, from + done, s.bias, to + done);
 }
 
 // Scores of one channel, as a norm has: neighbours along a row side by side in a vector. Sums have the order of
@@ -199,12 +200,14 @@ void difference_rows(const Rows& now, const Rows& last, int64_t channels, const 
 }  // namespace
 
 void score(const Scoring& s, Rows in, const int32_t* positions, int64_t count, float* out) {
-    if (in.type == Type::f32 && s.channels == 1 && in.stride == 1)
+    if (in.type == Type::f32 && s.channels == 1 && in.stride == 1 && !s.absolute)
         score_norms(s, static_cast<const float*>(in.data), positions, count, out);
     else if (in.type == Type::f32)
-        score_rows(s, static_cast<const float*>(in.data), in.stride, positions, count, out);
+        (s.absolute ? score_rows<true, float> : score_rows<false, float>)(s, static_cast<const float*>(in.data),
+                                                                          in.stride, positions, count, out);
     else
-        score_rows(s, static_cast<const uint16_t*>(in.data), in.stride, positions, count, out);
+        (s.absolute ? score_rows<true, uint16_t> : score_rows<false, uint16_t>)(
+            s, static_cast<const uint16_t*>(in.data), in.stride, positions, count, out);
 }
 
 void difference(Rows now, Rows last, int32_t channels, const Change& change, const int32_t* positions, int64_t count) {

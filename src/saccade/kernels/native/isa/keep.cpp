@@ -174,6 +174,61 @@ int64_t keep_changes(const Keep& k, const Fresh& f) {
     });
 }
 
+// As `write_row`, of a row that something becomes of first. What is the same for all rows is asked for every vector:
+// that costs less than a copy of this for each case.
+template <class V, class Change>
+SACCADE_INLINE void write_sum(const float* fresh, const Summing& s, float* sum, const V* other, V* value,
+                              int64_t channels, Change& change) {
+    const Vec floor = splat(s.floor);
+    const auto total_at = [&](int64_t c) __attribute__((always_inline)) {
+        return s.adds ? load(fresh + c) + load(sum + c) : load(fresh + c);
+    };
+    const auto pass = [&](Vec total, int64_t c) __attribute__((always_inline)) {
+        return rounded<V>(larger(floor, other ? total + load_as(other + c) : total));
+    };
+    const int64_t rest = channels % lanes, last = channels - lanes;
+    Vec end = {}, end_total = {};
+    if (rest) {
+        end_total = total_at(last);
+        end = pass(end_total, last);
+        change.take_last(end, load_as(value + last), last, rest);
+    }
+    for (int64_t c = 0; c + lanes <= channels; c += lanes) {
+        const Vec total = total_at(c);
+        const Vec now = pass(total, c);
+        change.take(0, now, load_as(value + c), c);
+        if (sum) store(sum + c, total);
+        store_as(value + c, now);
+    }
+    if (rest) {
+        if (sum) store(sum + last, end_total);
+        store_as(value + last, end);
+    }
+}
+
+template <class V, bool rows, bool norms>
+int64_t keep_sum(const Keep& k, const Fresh& f) {
+    const Summing& s = k.summing;
+    return one_by_one(f, k.announced, [&k, &s](int64_t p, const float* fresh) {
+        Changes<V, rows, norms> change(k, p);
+        float* sum = s.sum ? s.sum + p * k.channels : nullptr;
+        const V* other = s.plus.data ? row_of<V>(s.plus, p) : nullptr;
+        write_sum(fresh, s, sum, other, row_of<V>(k.value, p), k.channels, change);
+        const bool told = change.any();
+        if (norms) k.change.norms[p] = told ? change.norm() : 0.0f;
+        if (rows && !told) memset(static_cast<V*>(k.change.rows) + p * k.channels, 0, size_t(k.channels) * sizeof(V));
+        return told;
+    });
+}
+
+template <class V>
+int64_t keep_sums(const Keep& k, const Fresh& f) {
+    if (k.change.rows && k.change.norms) return keep_sum<V, true, true>(k, f);
+    if (k.change.rows) return keep_sum<V, true, false>(k, f);
+    if (k.change.norms) return keep_sum<V, false, true>(k, f);
+    return keep_sum<V, false, false>(k, f);
+}
+
 template <class V, class R, bool weighted>
 int64_t keep_reference(const Keep& k, const Fresh& f) {
     return one_by_one(f, k.announced, [k, gate = Gate(k)](int64_t p, const float* fresh) {
@@ -201,6 +256,7 @@ template <class V>
 int64_t keep_wide(const Keep& k, const Fresh& f) {
     if (k.first || k.form == Record::none) return keep_all<V>(k, f);
     if (k.form == Record::exact) {
+        if (k.summing.given) return keep_sums<V>(k, f);
         if (k.change.rows && k.change.norms) return keep_changes<V, true, true>(k, f);
         if (k.change.rows) return keep_changes<V, true, false>(k, f);
         if (k.change.norms) return keep_changes<V, false, true>(k, f);
