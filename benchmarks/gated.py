@@ -52,7 +52,7 @@ from saccade.stream.reference import run_step
 
 RESULT = ROOT / "benchmarks" / "results" / "gated.json"
 NETWORKS = ("hrnet_w32", "resnet50")
-GATES = {"input": InputNorm(), "output": OutputNorm(), "gumbel": Gumbel()}
+GATES = {"input": InputNorm(), "output": OutputNorm(), "gumbel": Gumbel(), "size": Gumbel(magnitude=True)}
 FORMS = ("residual", "refresh")
 REDUCTIONS = (2.51, 4.33, 7.92)
 SHARE = 0.12  # of the picture that the square covers
@@ -69,6 +69,8 @@ def gated_plan(model: nn.Module, example: Tensor, gate: str, form: str, block: i
         if isinstance(layer, SkipConv2d) and layer.gate is not None:
             weight = layer.gate.weight.data
             weight.copy_(torch.randn(weight.shape, generator=generator) / math.sqrt(weight.numel()))
+            if gate == "size":
+                weight.abs_()
     return saccade.make_plan(model, example, name=f"{gate} {form}")
 
 
@@ -93,7 +95,10 @@ def score_scales(plan: saccade.Plan) -> dict[str, Tensor]:
                 call, name = step.calls[0], input_of(step)
                 r = values[name] - before[name]
                 read = Ref("value", "r")
-                source = residual_norm(r) if call.arguments["norm"] else r
+                source = r
+                if call.arguments["norm"]:
+                    one = lookup(call.arguments["gate_weight"]).shape[1] == 1
+                    source = residual_norm(r) if one else r.abs()
                 score = score_call(call, read).run(lambda ref: source if ref.name == "r" else lookup(ref))  # noqa: B023
                 size = (score - lookup(call.arguments["gate_bias"])).abs()
                 scales[call.arguments["gate_bias"].name] = size[size > 0].median()
