@@ -67,25 +67,6 @@ int64_t State::find_fires(const Step& step, const Value& out, uint8_t* fires) {
     return fired_ = k_.collect(fires, out.positions, positions_.get());
 }
 
-// Asks for the rows that will be written once the convolution of these positions is done: it gives them time to come.
-void State::fetch(const Step& step, const int32_t* positions, int64_t n) const {
-    const Value& out = program_.values()[size_t(step.outputs[0])];
-    const int64_t row = out.channels * size_of(out.type), sum_row = out.channels * 4;
-    if (n * sum_row > 48 * 1024) return;  // they would not stay; and of many channels the sum takes long
-    const int32_t changing = change_of_[size_t(step.outputs[0])];
-    const char* value = static_cast<const char*>(rows(out).data);
-    const char* change = changing < 0 ? nullptr : static_cast<const char*>(changes_[size_t(changing)].change.rows);
-    const char* sum = step.gated.sum < 0 ? nullptr : reinterpret_cast<const char*>(sums_[size_t(step.gated.sum)]);
-    for (int64_t i = 0; i < n; ++i) {
-        const int64_t p = positions[i];
-        for (int64_t at = 0; at < row; at += 64) {
-            __builtin_prefetch(value + p * out.stride * size_of(out.type) + at, 1);
-            if (change) __builtin_prefetch(change + p * row + at, 1);
-        }
-        for (int64_t at = 0; sum && at < sum_row; at += 64) __builtin_prefetch(sum + p * sum_row + at, 1);
-    }
-}
-
 // Whether the rest of a step, from the sum on, is one pass over the rows: at most an addition and a relu.
 bool State::sums_while_keeping(const Step& step, const std::vector<RowOp>& ops, Summing& summing) const {
     const Value& out = program_.values()[size_t(step.outputs[0])];
@@ -132,7 +113,6 @@ void State::run_source(const Step& step, Source source, const int32_t* positions
         if (source == Source::sum) {
             k_.load({sum, out.channels, Type::f32}, channels, nullptr, 0, list, now, fresh, ld);
         } else {
-            fetch(step, list, now);
             k_.convolve(step.convolution, in, list, now, channels, fresh, ld, space.scratch.get());
             if (source == Source::whole && g.residual && g.bias) k_.apply(&bias, 1, channels, list, now, fresh, ld);
         }

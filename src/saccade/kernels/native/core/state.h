@@ -83,7 +83,6 @@ private:
     void score_touched(const Step& step, const int32_t* touched, int64_t n, uint8_t* fires);
     enum class Source { whole, change, sum };  // of fresh rows: the convolution of x, of r, or z as it is
     void run_source(const Step& step, Source source, const int32_t* positions, int64_t n);
-    void fetch(const Step& step, const int32_t* positions, int64_t n) const;
     void find_change(size_t changing);
     void clear_change(size_t changing);
     template <class Work>
