@@ -127,16 +127,22 @@ def macs_fraction(plan: saccade.Plan, *, frames: int = 4) -> float:
     return statistics.fmean(shares[SETTLED:])
 
 
-def find_threshold(plan: saccade.Plan, wanted: float, scales: dict[str, Tensor], *, steps: int = 9) -> float:
-    """Returns the threshold that leaves `wanted` of the macs, by bisection of its logarithm."""
-    low, high = math.log(1e-3), math.log(1e2)
-    for step in range(steps):
+def find_threshold(plan: saccade.Plan, wanted: float, scales: dict[str, Tensor], *, steps: int = 12) -> float:
+    """Returns the threshold that leaves about `wanted` of the macs, by bisection of its logarithm.
+
+    Networks with random weights change quickly from one regime to another: the nearest found is taken, and rows say what
+    was really executed.
+    """
+    low, high = math.log(1e-2), math.log(10.0)
+    tried: list[tuple[float, float]] = []
+    for _ in range(steps):
         middle = (low + high) / 2
         found = macs_fraction(with_threshold(plan, math.exp(middle), scales))
-        if abs(found - wanted) < 0.02 * wanted and step:
-            return math.exp(middle)
+        tried.append((abs(math.log(max(found, 1e-6) / wanted)), math.exp(middle)))
+        if tried[-1][0] < 0.03:
+            break
         low, high = (middle, high) if found > wanted else (low, middle)
-    return math.exp((low + high) / 2)
+    return min(tried)[1]
 
 
 def difference_reference(plan: saccade.Plan, *, frames: int = 3) -> float:
