@@ -130,8 +130,8 @@ def macs_fraction(plan: saccade.Plan, *, frames: int = 4) -> float:
 def find_threshold(plan: saccade.Plan, wanted: float, scales: dict[str, Tensor], *, steps: int = 12) -> float:
     """Returns the threshold that leaves about `wanted` of the macs, by bisection of its logarithm.
 
-    Networks with random weights change quickly from one regime to another: the nearest found is taken, and rows say what
-    was really executed.
+    Networks with random weights change quickly from one regime to another: the nearest found is taken, and rows say
+    what was really executed.
     """
     low, high = math.log(1e-2), math.log(10.0)
     tried: list[tuple[float, float]] = []
