@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from recipes.act_clips import CLASSES, Acts, augment_acts
 from recipes.following import Follow, by_gates
-from recipes.methods import Method, Pressure, parameter_groups
+from recipes.methods import Method, Pressure, adam, one_cycle
 from recipes.pose_clips import pictures
 from saccade.evaluate.classify import top_k_accuracy
 from saccade.skip import ClipModel
@@ -68,20 +68,13 @@ def recipe(
         penalty = how.penalty(model, firing)  # type: ignore[arg-type]
         return {"loss": task + pressure.now * penalty, "task": task, "penalty": penalty}
 
-    def optimizer(model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameter_groups(model, rate=rate, gate_rate=gate_rate), lr=rate, weight_decay=0.01)
-
-    def schedule(opt: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        most = [group["lr"] for group in opt.param_groups]
-        return torch.optim.lr_scheduler.OneCycleLR(opt, most, total_steps=steps, pct_start=0.1, cycle_momentum=False)
-
     return Recipe(
         name=f"classification-{data}-{method}",
         build=build,
         data=lambda: Acts(data, "train"),
         loss=loss,
-        optimizer=optimizer,
-        schedule=schedule,
+        optimizer=partial(adam, rate=rate, gate_rate=gate_rate, decay=0.01),
+        schedule=partial(one_cycle, steps=steps),
         augment=partial(augment_acts, segments=segments if start else DENSE_FRAMES),
         evaluate=lambda model: measure(by_gates(model, reference_every=None), Acts(data, "test"), segments=segments),  # type: ignore[arg-type]
         steps=steps,

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from recipes.following import Follow, by_gates
-from recipes.methods import EXAMPLES, Method, Pressure, parameter_groups
+from recipes.methods import EXAMPLES, Method, Pressure, adam, one_cycle
 from recipes.pose_clips import pictures
 from recipes.street_clips import Street, augment_street
 from saccade.data.street import CLASSES
@@ -96,20 +96,13 @@ def recipe(
         penalty = how.penalty(model, firing)  # type: ignore[arg-type]
         return {"loss": found.total + pressure.now * penalty, "task": found.total, "penalty": penalty}
 
-    def optimizer(model: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameter_groups(model, rate=rate, gate_rate=gate_rate), lr=rate)
-
-    def schedule(opt: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        most = [group["lr"] for group in opt.param_groups]
-        return torch.optim.lr_scheduler.OneCycleLR(opt, most, total_steps=steps, pct_start=0.1, cycle_momentum=False)
-
     return Recipe(
         name=f"detection-{method}",
         build=build,
         data=lambda: Street("train"),
         loss=loss,
-        optimizer=optimizer,
-        schedule=schedule,
+        optimizer=partial(adam, rate=rate, gate_rate=gate_rate),
+        schedule=partial(one_cycle, steps=steps),
         augment=partial(augment_street, clip=clips),
         evaluate=lambda model: measure(by_gates(model, reference_every=clip), Street("test")),  # type: ignore[arg-type]
         steps=steps,

@@ -108,3 +108,15 @@ def parameter_groups(model: nn.Module, *, rate: float, gate_rate: float) -> list
     others = [value for value in model.parameters() if id(value) not in own]
     groups: list[dict[str, Any]] = [{"params": others, "lr": rate}]
     return groups + ([{"params": gates, "lr": gate_rate}] if gates else [])
+
+
+def adam(model: nn.Module, *, rate: float, gate_rate: float, decay: float = 0.0) -> torch.optim.Optimizer:
+    """Return the optimizer of a network: Adam, with decoupled weight decay."""
+    groups = parameter_groups(model, rate=rate, gate_rate=gate_rate)
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, *, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return the schedule: every rate rises for a tenth of the steps, then falls to almost nothing."""
+    most = [group["lr"] for group in optimizer.param_groups]
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, most, total_steps=steps, pct_start=0.1, cycle_momentum=False)

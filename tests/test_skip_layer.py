@@ -12,8 +12,9 @@ from skip_definition import GateRule, Layer, blocks, follow
 from torch import Tensor, nn
 
 from saccade.errors import InputError
+from saccade.kernels.gated import in_blocks
 from saccade.skip import ClipModel, ClipState, Gumbel, InputNorm, OutputNorm, Skip, SkipConv2d, SkipConv3d, gate_loss
-from saccade.skip.gates import in_blocks, sample
+from saccade.skip.gates import sample
 
 # channels, outputs, kernel, stride, padding, dilation, groups, size
 SHAPES_2D = [

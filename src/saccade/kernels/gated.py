@@ -115,18 +115,22 @@ def find_fires(call: Call, residual: Tensor, touched: Tensor, lookup: Callable[[
     read = Ref("value", "r")
     score = score_call(call, read).run(lambda ref: source if ref == read else lookup(ref))
     quiet = lookup(call.arguments["gate_bias"]) > 0
-    return in_blocks(torch.where(touched, score > 0, quiet), call.arguments["block"])
+    return in_blocks(torch.where(touched, score > 0, quiet).float(), call.arguments["block"]) > 0
 
 
-def in_blocks(fires: Tensor, block: int) -> Tensor:
-    """Returns the mask where each block x block square of the last two axes is set whole if any of it is."""
+def in_blocks(fired: Tensor, block: int) -> Tensor:
+    """Returns the gate (B, 1, ..., H, W), 1 or 0, where each block x block square fires whole if any of it does.
+
+    A max-pooling with kernel and stride of `block`, then nearest upsampling; squares at the right and lower edge are
+    cut off there. Differentiable.
+    """
     if block == 1:
-        return fires
-    height, width = fires.shape[-2:]
-    flat = fires.reshape(-1, 1, height, width).float()
+        return fired
+    height, width = fired.shape[-2:]
+    flat = fired.reshape(-1, 1, height, width)
     pooled = F.max_pool2d(flat, block, block, ceil_mode=True)
     spread = pooled.repeat_interleave(block, -2).repeat_interleave(block, -1)[..., :height, :width]
-    return spread.reshape(fires.shape) > 0
+    return spread.reshape(fired.shape)
 
 
 def deciding_macs(call: Call, scope: Scope, *, announced: int, touched: int) -> int:

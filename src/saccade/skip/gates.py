@@ -152,21 +152,6 @@ def sample(score: Tensor, *, temperature: float) -> Tensor:
     return decide(noisy).detach() + (soft - soft.detach())
 
 
-def in_blocks(fired: Tensor, block: int) -> Tensor:
-    """Returns the gate (N, 1, ..., H, W) where each block x block square fires whole if any of it does.
-
-    A max-pooling with kernel and stride of `block`, then nearest upsampling; squares at the right and lower edge are
-    cut off there.
-    """
-    if block == 1:
-        return fired
-    height, width = fired.shape[-2:]
-    flat = fired.reshape(-1, 1, height, width)
-    pooled = F.max_pool2d(flat, block, block, ceil_mode=True)
-    spread = pooled.repeat_interleave(block, -2).repeat_interleave(block, -1)[..., :height, :width]
-    return spread.reshape(fired.shape)
-
-
 def initial_phi(channels: int, kernel: Sequence[int], start: Gumbel, like: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the first weight (1, C, kernel...) and bias (1,) of a learned gate, of the type of `like`."""
     weight = torch.ones(1, channels, *kernel, dtype=like.dtype, device=like.device)

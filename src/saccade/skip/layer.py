@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saccade.errors import InputError
-from saccade.kernels.gated import gated_convolution
+from saccade.kernels.gated import gated_convolution, in_blocks
 from saccade.skip.clip import Clip, LayerFiring, current_clip
 from saccade.skip.gates import (
     Geometry,
@@ -22,7 +22,6 @@ from saccade.skip.gates import (
     Skip,
     convolve,
     decide,
-    in_blocks,
     initial_phi,
     norm_kernel,
     sample,
