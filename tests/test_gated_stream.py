@@ -231,3 +231,22 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="gated convolutions"):
         stream.state.load(tmp_path / "state")
     assert stream.frames == 2
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_results_do_not_depend_on_threads_nor_on_the_pool(gate: str, executor: str) -> None:
+    if executor != "native":
+        pytest.skip("threads are the native executor's")
+    torch.manual_seed(4)
+    video = walking(4, (1, 3, 41, 38), seed=4)
+    plan = saccade.make_plan(Block(**GATES[gate]), video[0])
+    streams = [saccade.Stream(plan, executor="native", threads=threads) for threads in (1, 3)]
+    with saccade.StreamPool(plan, streams=2, threads=2, executor="native") as pool:
+        for frame, other in zip(video, reversed(video), strict=True):
+            results = [stream(frame) for stream in streams]
+            pooled = pool([frame, other])
+            for one, three, both in zip(*results, pooled[0], strict=True):
+                assert torch.equal(one, three)
+                assert torch.equal(one, both)
+            assert streams[0].step_costs == streams[1].step_costs
+    assert 0 < streams[0].cost.executed_macs < plan.dense_macs

@@ -5,6 +5,10 @@
 #include "stretches.h"
 #include "vector_math.h"
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 on its own intrinsics
+#endif
+
 namespace saccade {
 namespace SACCADE_ISA_NAMESPACE {
 
@@ -21,30 +25,69 @@ struct Taps {
     const float* weights;   // of the first tap
 };
 
-// Sums of P positions; from[p] is the first tap's row. Channels are added up vector by vector, the lanes at the end.
+// One sum has this order, whichever form computes it: depth, height, vectors of channels, the taps of a row of the
+// window; the lanes are added up at the end. So it does not matter which positions are asked for together.
+
+template <bool absolutes, class T>
+SACCADE_INLINE Vec size_of_part(const T* at, int64_t rest) {
+    const Vec v = rest ? load_first(at, rest) : load_as(at);
+    return absolutes ? absolute(v) : v;
+}
+
+// Calls vector(channel, how many of a vector count, 0: all) for all channels.
+template <class Body>
+SACCADE_INLINE void over_vectors(int64_t channels, Body body) {
+    const int64_t rest = channels % lanes;
+    for (int64_t c = 0; c + lanes <= channels; c += lanes) body(c, int64_t(0));
+    if (rest) body(channels - rest, rest);
+}
+
+// P positions anywhere; from[p] is the first tap's row.
 template <bool absolutes, class T, int P>
 SACCADE_INLINE void sum_rows(const Taps& t, const T* const* from, float bias, float* const* to) {
-    const auto size = [](Vec v) __attribute__((always_inline)) { return absolutes ? absolute(v) : v; };
     Vec sum[P] = {};
-    const int64_t whole = t.channels - t.channels % lanes, rest = t.channels % lanes;
     for (int32_t d = 0; d < t.counts[0]; ++d)
-        for (int32_t h = 0; h < t.counts[1]; ++h)
-            for (int32_t k = 0; k < t.counts[2]; ++k) {
-                const int64_t at = d * t.steps[0] + h * t.steps[1] + k * t.steps[2];
-                const float* w = t.weights + d * t.weight_steps[0] + h * t.weight_steps[1] + k * t.weight_steps[2];
-                for (int64_t c = 0; c < whole; c += lanes) {
-                    const Vec b = load(w + c);
+        for (int32_t h = 0; h < t.counts[1]; ++h) {
+            const int64_t at = d * t.steps[0] + h * t.steps[1];
+            const float* w = t.weights + d * t.weight_steps[0] + h * t.weight_steps[1];
+            over_vectors(t.channels, [&](int64_t c, int64_t rest) __attribute__((always_inline)) {
+                for (int32_t k = 0; k < t.counts[2]; ++k) {
+                    const Vec b = load(w + k * t.weight_steps[2] + c);
 #pragma GCC unroll 16
-                    for (int p = 0; p < P; ++p) sum[p] = fma(size(load_as(from[p] + at + c)), b, sum[p]);
+                    for (int p = 0; p < P; ++p) {
+                        const Vec x = size_of_part<absolutes>(from[p] + at + k * t.steps[2] + c, rest);
+                        sum[p] = fma(x, b, sum[p]);
+                    }
                 }
-                if (rest) {
-                    const Vec b = load(w + whole);
-#pragma GCC unroll 16
-                    for (int p = 0; p < P; ++p) sum[p] = fma(size(load_first(from[p] + at + whole, rest)), b, sum[p]);
-                }
-            }
+            });
+        }
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p) *to[p] = bias + sum_lanes(sum[p]);
+}
+
+// P neighbours along a row, a step of 1 apart, under KW taps side by side: an input is loaded once for all of them.
+template <bool absolutes, class T, int P, int KW>
+void sum_neighbours(const Taps& t, const T* from, float bias, float* to) {
+    Vec sum[P] = {};
+    for (int32_t d = 0; d < t.counts[0]; ++d)
+        for (int32_t h = 0; h < t.counts[1]; ++h) {
+            const T* x = from + d * t.steps[0] + h * t.steps[1];
+            const float* w = t.weights + d * t.weight_steps[0] + h * t.weight_steps[1];
+            over_vectors(t.channels, [&](int64_t c, int64_t rest) __attribute__((always_inline)) {
+                Vec b[KW];
+#pragma GCC unroll 16
+                for (int k = 0; k < KW; ++k) b[k] = load(w + k * t.weight_steps[2] + c);
+#pragma GCC unroll 16
+                for (int j = 0; j < P + KW - 1; ++j) {
+                    const Vec a = size_of_part<absolutes>(x + j * t.steps[2] + c, rest);
+#pragma GCC unroll 16
+                    for (int k = 0; k < KW; ++k)
+                        if (j >= k && j - k < P) sum[j - k] = fma(a, b[k], sum[j - k]);
+                }
+            });
+        }
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p) to[p] = bias + sum_lanes(sum[p]);
 }
 
 Taps taps_of(const Scoring& s, int64_t stride) {
@@ -70,6 +113,13 @@ void score_rows(const Scoring& s, const T* data, int64_t stride, const int32_t* 
     const Taps whole = taps_of(s, stride);
     Taps t = whole;
 
+    using Together = void (*)(const Taps&, const T*, float, float*);
+    const bool plain = w.stride[2] == 1 && w.dilation[2] == 1;
+    const bool three = plain && w.kernel[2] == 3, one = plain && w.kernel[2] == 1;
+    const Together eight = three ? sum_neighbours<absolutes, T, at_once, 3>
+                           : one ? sum_neighbours<absolutes, T, at_once, 1>
+                                 : nullptr;
+    const Together four = three ? sum_neighbours<absolutes, T, 4, 3> : sum_neighbours<absolutes, T, 4, 1>;
     const T* from[at_once];
     float* to[at_once];
     int waiting = 0;
@@ -86,6 +136,17 @@ void score_rows(const Scoring& s, const T* data, int64_t stride, const int32_t* 
         for (int64_t i = 0; i < st->count; ++i) {
             const int32_t x = st->at[2] + int32_t(i);
             float* here = out + st->start + i;
+            if (eight && x >= middle.from) {
+                const int64_t room = middle.to - x, left = st->count - i;
+                const int64_t n = room < left ? room : left;
+                if (n >= 4) {
+                    t.counts[2] = w.kernel[2];
+                    t.weights = s.weights + tap * wide;
+                    (n >= at_once ? eight : four)(t, data + (row + x - w.pad[2]) * stride, s.bias, here);
+                    i += (n >= at_once ? at_once : 4) - 1;
+                    continue;
+                }
+            }
             if (rows_inside && x >= middle.from && x < middle.to) {
                 from[waiting] = data + (row + x * w.stride[2] - w.pad[2]) * stride;
                 to[waiting++] = here;
