@@ -17,6 +17,7 @@ CLASSIFIED = {"acts": "puppets", "fights": "actions"}  # tasks of recipes/classi
 CLASS_BETAS = (0.1, 0.5)
 # Weight of the gates' loss, by task: what presses a little, enough, and hard.
 BETAS = {"puppets": (0.03, 0.1, 0.3), "openfield": (0.01, 0.05), "street": (0.1, 0.5)}
+FRAME_BETAS = (0.3, 1.0)  # of gates on raw frames, which less does not move
 RATIOS = (0.5, 0.3)  # macs an SVD leaves
 PRUNING = (0.3, 1.0)  # weights of the L0 penalty
 MIDDLE = 0.1  # of the ablations, on puppets
@@ -48,7 +49,7 @@ def runs() -> dict[str, Run]:
                     more = (*measures, "mask_picture") if drawn else measures
                     add(task, f"{method}-{form}-{beta}", seed, more, method=method, form=form, beta=beta)
         for task in ("puppets", "street"):
-            for beta in BETAS[task][:2]:
+            for beta in FRAME_BETAS:
                 add(task, f"frames-{beta}", seed, method="frames", beta=beta)
         gated = {"method": "magnitude", "form": "refresh", "beta": MIDDLE}
         for block in (2, 4, 8):
