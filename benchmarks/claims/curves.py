@@ -19,6 +19,8 @@ TRAINED = {
     "spatial-svd-": "spatial SVD",
     "weight-svd-": "weight SVD",
     "l0-": "L0 pruning",
+    "block-4-": "blocks of 4",
+    "block-8-": "blocks of 8",
     "svd+magnitude-": "spatial SVD + Gumbel on |r|",
 }
 GATES = {

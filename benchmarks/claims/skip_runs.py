@@ -17,9 +17,11 @@ CLASSIFIED = {"acts": "puppets", "fights": "actions"}  # tasks of recipes/classi
 CLASS_BETAS = (0.1, 0.5)
 # Weight of the gates' loss, by task: what presses a little, enough, and hard.
 BETAS = {"puppets": (0.03, 0.1, 0.3), "openfield": (0.01, 0.05), "street": (0.1, 0.5)}
+GATED = (("magnitude", "refresh"), ("magnitude", "residual"), ("gumbel", "residual"))
 FRAME_BETAS = (0.3, 1.0)  # of gates on raw frames, which less does not move
 RATIOS = (0.5, 0.3)  # macs an SVD leaves
 PRUNING = (0.3, 1.0)  # weights of the L0 penalty
+BLOCKS, BLOCK_BETAS = (4, 8), (0.01, 0.03)  # a block fires as soon as any of its positions does, so less is enough
 MIDDLE = 0.1  # of the ablations, on puppets
 UNTRAINED = {  # what needs no training, measured on the dense network
     "puppets": ("norm_gates", "key_frames", "flow"),
@@ -44,7 +46,7 @@ def runs() -> dict[str, Run]:
             add(task, "tuned", seed, ("plain",) if task == "openfield" else ("plain", "long_videos"))
             for beta in BETAS[task]:
                 measures = ("plain", "references", "shares") + (("long_videos",) if task != "openfield" else ())
-                for method, form in (("magnitude", "refresh"), ("magnitude", "residual"), ("gumbel", "residual")):
+                for method, form in GATED if task != "openfield" or seed == 0 else GATED[:1]:
                     drawn = seed == 0 and (method, form, beta) == ("magnitude", "refresh", BETAS[task][-1])
                     more = (*measures, "mask_picture") if drawn else measures
                     add(task, f"{method}-{form}-{beta}", seed, more, method=method, form=form, beta=beta)
@@ -52,9 +54,10 @@ def runs() -> dict[str, Run]:
             for beta in FRAME_BETAS:
                 add(task, f"frames-{beta}", seed, method="frames", beta=beta)
         gated = {"method": "magnitude", "form": "refresh", "beta": MIDDLE}
-        for block in (2, 4, 8):
-            measures = ("plain", "mask_picture") if seed == 0 and block > 2 else ("plain",)
-            add("puppets", f"block-{block}", seed, measures, block=block, **gated)
+        for block in BLOCKS:
+            for beta in BLOCK_BETAS:
+                measures = ("plain", "mask_picture") if seed == 0 and beta == BLOCK_BETAS[0] else ("plain",)
+                add("puppets", f"block-{block}-{beta}", seed, measures, **{**gated, "block": block, "beta": beta})
         for clip in (4, 16):
             add("puppets", f"clip-{clip}", seed, ("references", "long_videos"), clip=clip, **gated)
         for ratio in RATIOS:
