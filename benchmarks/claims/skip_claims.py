@@ -17,7 +17,7 @@ OURS_RESIDUAL = "Gumbel on |r|, residual"
 NORMS = {"output-norm": "output-norm, refresh", "input-norm": "input-norm, refresh"}
 STRICT = {"puppets": "pck@0.1"}  # what methods are ranked by, where the task's own measure hardly tells them apart
 SLACK = 0.3  # points of accuracy within which two methods are called equal
-RESULTS = ROOT / "benchmarks" / "results"
+GATED = ROOT / "benchmarks" / "results" / "gated.json"
 RENDERED = "Rendered scenes; small networks."
 
 
@@ -277,13 +277,12 @@ def s7(rows: Rows) -> Claim:
 
 def s8(rows: Rows) -> Claim:
     """Wall clock."""
-    path = RESULTS / "gated.json"
-    known = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    known = json.loads(GATED.read_text())
     texts, checks = [], []
     for row in known["rows"]:
         if "hrnet" in row["network"]:
             texts.append(
-                f"{row['gate']}, {row['form']}: macs / {row['macs_ratio']:.2f} -> time / {row['times_faster']:.2f} of "
+                f"{row['gate']}, {row['form']}: macs / {row['macs_ratio']:.2f} -> time / {row['speed_up']:.2f} of "
                 f"OpenVINO ({row['realised']:.2f} of the cut)"
             )
             checks.append(row["realised"] >= 0.9)
@@ -393,6 +392,7 @@ def judge(rows: Rows) -> list[Claim]:
         claim(rows)
         for claim in CLAIMS
         if all(any(name.startswith(start) for name in rows) for start in NEEDS.get(claim, ()))
+        and (claim is not s8 or GATED.exists())
     ]
 
 
