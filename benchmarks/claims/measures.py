@@ -61,7 +61,8 @@ def references(task: Task, model: ClipModel) -> Measured:
 
 def long_videos(task: Task, model: ClipModel) -> Measured:
     """Returns accuracy over the first and last tenth of long videos with one reference frame each."""
-    data, follow = task.data("long"), once(by_gates(model, reference_every=None), len(task.data("long")))
+    data = task.data("long")
+    follow = once(by_gates(model, reference_every=None), len(data))
     tenth = math.ceil(len(data[0]["frames"]) / 10)
     whole = task.measure(follow, data)
     parts = {

@@ -23,8 +23,7 @@ GATED = "saccade.gated_convolution.default"
 RESIDUAL, REFRESH = "residual", "refresh"
 
 
-@torch.library.custom_op("saccade::gated_convolution", mutates_args=())
-def gated_convolution(
+def _whole(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -56,24 +55,8 @@ def gated_convolution(
     )
 
 
-@gated_convolution.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    gate_weight: Tensor,
-    gate_bias: Tensor,
-    norm: bool,
-    block: int,
-    form: str,
-) -> Tensor:
-    return torch.ops.aten.convolution.default(
-        x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups
-    )
+gated_convolution = torch.library.custom_op("saccade::gated_convolution", _whole, mutates_args=())
+gated_convolution.register_fake(_whole)
 
 
 def as_convolution(call: Call, source: Ref, *, bias: bool) -> Call:

@@ -141,8 +141,7 @@ class _SkipConv(nn.Module):
         x = flat.unflatten(0, (clip.batch, clip.frames))
         key = clip.next_key(self.name)
         before = self._before(key, clip)
-        whole = clip.reference.clone()
-        whole[0] |= before is None
+        whole = clip.reference
         steps = (~whole).nonzero().flatten().tolist()
         last = [before.x if t == 0 and before is not None else x[:, t - 1] for t in steps]
         kernel = self.kernel()
