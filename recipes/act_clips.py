@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from recipes.pose_clips import CACHE, light
+from recipes.pose_clips import CACHE, kept, light
 from saccade.data.puppets import ACTIONS, PuppetConfig, encode_and_decode, render_puppets
 from saccade.video import read_video
 from saccade.zoo.tsn import segment_frames
@@ -31,17 +31,18 @@ CLASSES = {"puppets": len(ACTIONS), "actions": 2}
 TRAIN_UP_TO = 90  # neighbouring numbers may show one scene, so the split is by blocks
 
 
-def rendered(split: str) -> list[tuple[np.ndarray, int]]:
+def rendered(split: str) -> list[dict[str, Any]]:
     """Return puppets acting for two seconds, after H.264."""
     found = []
     for seed in range(FIRST_SEED[split], FIRST_SEED[split] + SCENES[split]):
         size = SIZE["puppets"]
         video = encode_and_decode(render_puppets(PuppetConfig(seed=seed, frames=2 * FRAMES, height=size, width=size)))
-        found.append((np.ascontiguousarray(video.frames[::2].transpose(0, 3, 1, 2)), video.action))
+        frames = np.ascontiguousarray(video.frames[::2].transpose(0, 3, 1, 2))
+        found.append({"frames": frames, "label": np.int64(video.action)})
     return found
 
 
-def recorded(split: str) -> list[tuple[np.ndarray, int]]:
+def recorded(split: str) -> list[dict[str, Any]]:
     """Return the surveillance clips of a split, 25 frames of each."""
     found = []
     for label, name in enumerate(("fight", "noFight")):
@@ -49,12 +50,13 @@ def recorded(split: str) -> list[tuple[np.ndarray, int]]:
             number = int(re.findall(r"\d+", path.stem)[0])
             if (number <= TRAIN_UP_TO) != (split == "train"):
                 continue
-            frames = [frame.data for frame in read_video(path)]
-            chosen = np.stack([frames[i] for i in segment_frames(len(frames), FRAMES)])
+            decoded = [frame.data for frame in read_video(path)]
+            chosen = np.stack([decoded[i] for i in segment_frames(len(decoded), FRAMES)])
             planes = torch.from_numpy(chosen).permute(0, 3, 1, 2).float()
             size = (SIZE["actions"], SIZE["actions"])
             small = F.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
-            found.append((small.round().clamp(0, 255).to(torch.uint8).numpy(), label))
+            frames = small.round().clamp(0, 255).to(torch.uint8).numpy()
+            found.append({"frames": frames, "label": np.int64(label)})
     return found
 
 
@@ -62,14 +64,9 @@ class Acts:
     """The clips of one split, kept in `CACHE`."""
 
     def __init__(self, kind: str, split: str) -> None:
-        folder = CACHE / f"acts-{kind}-{split}"
-        if not (folder / "done").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            found = rendered(split) if kind == "puppets" else recorded(split)
-            np.save(folder / "frames.npy", np.stack([frames for frames, _ in found]))
-            np.save(folder / "label.npy", np.array([label for _, label in found], np.int64))
-            (folder / "done").touch()
-        self.frames, self.label = np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "label.npy")
+        make = rendered if kind == "puppets" else recorded
+        arrays = kept(CACHE / f"acts-{kind}-{split}", lambda: make(split))
+        self.frames, self.label = arrays["frames"], arrays["label"]
 
     def __len__(self) -> int:
         return len(self.label)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from recipes.following import Follow, by_gates
 from recipes.methods import EXAMPLES, Method, Pressure, adam, one_cycle
-from recipes.pose_clips import pictures
+from recipes.pose_clips import first_pictures, pictures
 from recipes.street_clips import Street, augment_street
 from saccade.data.street import CLASSES
 from saccade.evaluate.detection import Detections, average_precision
@@ -82,10 +82,7 @@ def recipe(
         if start:
             read_weights(Path(start)).load_into(run)
         if how.name != "dense":
-            few = Street("train")
-            how.apply(
-                run.model, pictures(torch.stack([torch.from_numpy(few[i]["frames"][0]) for i in range(EXAMPLES)]))
-            )
+            how.apply(run.model, first_pictures(Street("train"), EXAMPLES))
         return run
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

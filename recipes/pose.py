@@ -24,7 +24,7 @@ from recipes.following import Follow, by_gates
 from recipes.methods import EXAMPLES, Method, Pressure, adam, one_cycle
 from recipes.openfield_clips import JOINTS as MOUSE
 from recipes.openfield_clips import Openfield, augment_openfield
-from recipes.pose_clips import Puppets, augment_puppets, pictures
+from recipes.pose_clips import Puppets, augment_puppets, first_pictures, pictures
 from saccade.data.joints import JOINTS as PERSON
 from saccade.evaluate.pose import heatmap_joints, pck
 from saccade.skip import ClipModel
@@ -56,7 +56,7 @@ def recipe(
     rate: float = 0.0,
     gate_rate: float = 0.01,
 ) -> Recipe:
-    """Return the recipe; `start` is a dense network's folder. `clip`, `steps` and `rate` follow from it where 0."""
+    """Return the recipe; `start` is a dense network's folder. `steps` and `rate` follow from it where 0."""
     how = Method(name=method, beta=beta, block=block, form=form, bias=bias, ratio=ratio)
     steps = steps or (400 if start else DENSE_STEPS[data])
     rate = rate or (5e-4 if start else 4e-3)
@@ -69,10 +69,7 @@ def recipe(
         if start:
             read_weights(Path(start)).load_into(run)
         if how.name != "dense":
-            few = DATA[data]("train")
-            how.apply(
-                run.model, pictures(torch.stack([torch.from_numpy(few[i]["frames"][0]) for i in range(EXAMPLES)]))
-            )
+            how.apply(run.model, first_pictures(DATA[data]("train"), EXAMPLES))
         return run
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

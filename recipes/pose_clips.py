@@ -6,7 +6,7 @@ A sample is a dict: `frames` (T, 3, H, W) uint8, `joints` (T, J, 2) pixels, `vis
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +37,25 @@ def render(seed: int, frames: int, size: int) -> dict[str, np.ndarray]:
     }
 
 
+def kept(folder: Path, make: Callable[[], list[dict[str, Any]]]) -> dict[str, np.ndarray]:
+    """Return samples of equal shapes, key by key and not read into memory; made once and kept in a folder."""
+    if not (folder / "done").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        found = make()
+        for key in found[0]:
+            np.save(folder / f"{key}.npy", np.stack([item[key] for item in found]))
+        (folder / "done").touch()
+    return {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
+
+
 class Puppets:
     """The scenes of one split, rendered once and kept in `CACHE`."""
 
     def __init__(self, split: str, *, scenes: int | None = None, size: int = SIZE) -> None:
         count, frames = scenes or SCENES[split], FRAMES[split]
         folder = CACHE / f"puppets-{split}-{count}x{frames}-{size}"
-        if not (folder / "done").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            first = FIRST_SEED[split]
-            found = [render(seed, frames, size) for seed in range(first, first + count)]
-            for key in found[0]:
-                np.save(folder / f"{key}.npy", np.stack([item[key] for item in found]))
-            (folder / "done").touch()
-        names = ("frames", "joints", "visible", "box", "action")
-        self.arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in names}
+        first = FIRST_SEED[split]
+        self.arrays = kept(folder, lambda: [render(seed, frames, size) for seed in range(first, first + count)])
 
     def __len__(self) -> int:
         return len(self.arrays["frames"])
@@ -127,3 +131,8 @@ def pictures(frames: Tensor) -> Tensor:
     mean = torch.tensor([0.485, 0.456, 0.406], device=frames.device).reshape(3, 1, 1)
     deviation = torch.tensor([0.229, 0.224, 0.225], device=frames.device).reshape(3, 1, 1)
     return (frames.float() / 255 - mean) / deviation
+
+
+def first_pictures(data: Any, count: int) -> Tensor:
+    """Return the first frame of each of the first samples, as a network takes them."""
+    return pictures(torch.stack([torch.from_numpy(data[i]["frames"][0]) for i in range(count)]))

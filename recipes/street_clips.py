@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.pose_clips import CACHE, cut, light
+from recipes.pose_clips import CACHE, cut, kept, light
 from saccade.data.street import StreetConfig, encode_and_decode, render_street
 
 SIZE = (128, 224)
@@ -42,14 +42,8 @@ class Street:
     def __init__(self, split: str) -> None:
         count, frames = SCENES[split], FRAMES[split]
         folder = CACHE / f"street-{split}-{count}x{frames}"
-        if not (folder / "done").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            found = [render(seed, frames) for seed in range(FIRST_SEED[split], FIRST_SEED[split] + count)]
-            for key in found[0]:
-                np.save(folder / f"{key}.npy", np.stack([item[key] for item in found]))
-            (folder / "done").touch()
-        names = ("frames", "boxes", "labels", "ignored")
-        self.arrays = {key: np.load(folder / f"{key}.npy", mmap_mode="r") for key in names}
+        first = FIRST_SEED[split]
+        self.arrays = kept(folder, lambda: [render(seed, frames) for seed in range(first, first + count)])
 
     def __len__(self) -> int:
         return len(self.arrays["frames"])

@@ -15,7 +15,7 @@ from recipes import classification, detection, pose
 from recipes.act_clips import Acts
 from recipes.following import by_flow, by_gates, by_key_frames, once
 from recipes.openfield_clips import Openfield
-from recipes.pose_clips import Puppets
+from recipes.pose_clips import Puppets, first_pictures
 from recipes.street_clips import Street
 from saccade.rivals.harden import harden
 from saccade.rivals.prune import HardConcrete, reestimate_norms
@@ -117,8 +117,7 @@ def _finished(task: Task, model: ClipModel) -> ClipModel:
     if not any(isinstance(module, HardConcrete) for module in model.modules()):
         return model
     done = copy.deepcopy(model).eval()
-    few = task.data("train")
-    pictures = pose.pictures(torch.stack([torch.from_numpy(few[i]["frames"][0]) for i in range(48)]))
+    pictures = first_pictures(task.data("train"), 48)
     reestimate_norms(done.model, [pictures])
     harden(done.model, example=pictures[:2])
     return done
