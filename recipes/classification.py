@@ -63,10 +63,7 @@ def recipe(
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         scores, firing = model(pictures(batch["frames"]))
         task = F.cross_entropy(consensus(scores), batch["label"], label_smoothing=0.1)
-        if not how.beta:
-            return {"loss": task, "task": task}
-        penalty = how.penalty(model, firing)  # type: ignore[arg-type]
-        return {"loss": task + pressure.now * penalty, "task": task, "penalty": penalty}
+        return pressure.losses(task, how, model, firing)
 
     return Recipe(
         name=f"classification-{data}-{method}",

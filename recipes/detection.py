@@ -88,10 +88,7 @@ def recipe(
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         outputs, firing = model(pictures(batch["frames"]))
         found = detection_loss(outputs, truths(batch), anchors=anchors, classes=len(CLASSES))
-        if not how.beta:
-            return {"loss": found.total, "task": found.total, "boxes": found.boxes}
-        penalty = how.penalty(model, firing)  # type: ignore[arg-type]
-        return {"loss": found.total + pressure.now * penalty, "task": found.total, "penalty": penalty}
+        return {**pressure.losses(found.total, how, model, firing), "boxes": found.boxes}
 
     return Recipe(
         name=f"detection-{method}",

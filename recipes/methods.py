@@ -90,6 +90,13 @@ class Pressure:
         self.now = self.beta * min(1.0, (step - 1) / (WARM_UP * self.steps))
         freeze_norms(model)
 
+    def losses(self, task: Tensor, how: Method, network: nn.Module, firing: Firing) -> dict[str, Tensor]:
+        """Return the loss to minimise, and what it is made of: the task's and the method's penalty."""
+        if not self.beta:
+            return {"loss": task, "task": task}
+        penalty = how.penalty(network, firing)  # type: ignore[arg-type]
+        return {"loss": task + self.now * penalty, "task": task, "penalty": penalty}
+
 
 def freeze_norms(model: nn.Module) -> None:
     """Hold the statistics of batch norms still: the few clips of a batch are too alike to take new ones."""

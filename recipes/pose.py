@@ -75,10 +75,7 @@ def recipe(
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         maps, firing = model(pictures(batch["frames"]))
         task = 100 * pose_loss(maps, batch["joints"], batch["visible"], stride=STRIDE, sigma=SIGMA)
-        if not how.beta:
-            return {"loss": task, "task": task}
-        penalty = how.penalty(model, firing)  # type: ignore[arg-type]
-        return {"loss": task + pressure.now * penalty, "task": task, "penalty": penalty}
+        return pressure.losses(task, how, model, firing)
 
     return Recipe(
         name=f"pose-{data}-{method}",
