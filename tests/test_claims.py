@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import benchmarks.claims.page as page
 import benchmarks.claims.skip_claims as skip_claims
-from benchmarks.claims.curves import Point, at_ratio, curves, largest_ratio, seeds_at, spread
+from benchmarks.claims.curves import Point, at_ratio, by_setting, curves, largest_ratio, seeds_at, spread
 from benchmarks.claims.runs import Results, Run, carry_out
 from benchmarks.claims.skip_claims import CLAIMS, OURS, beats, on_average, verdict
 from benchmarks.claims.skip_runs import BETAS, runs
@@ -55,9 +56,9 @@ def test_spread_says_mean_and_range() -> None:
     assert spread([]) == "not reached"
 
 
-def row(accuracy: float, ratio: float, *, key: str = "pck@0.2", **measures: Any) -> dict[str, Any]:
+def row(accuracy: float, ratio: float, options: Mapping[str, Any], *, key: str) -> dict[str, Any]:
     plain = {key: accuracy, "pck@0.1": accuracy, "macs": 100 / ratio, "dense_macs": 100.0, "macs_ratio": ratio}
-    return {"options": {}, "measures": {"plain": plain, **measures}}
+    return {"options": dict(options), "measures": {"plain": plain}}
 
 
 def made_rows() -> dict[str, Any]:
@@ -72,7 +73,7 @@ def made_rows() -> dict[str, Any]:
         betas = BETAS.get(task, ())
         press = betas.index(beta) + 1 if beta in betas else 0
         accuracy, ratio = 95 - 0.4 * press + 0.2 * int(seed), 1.0 + press
-        rows[name] = row(accuracy, ratio, key=key)
+        rows[name] = row(accuracy, ratio, run.options, key=key)
         plain = rows[name]["measures"]["plain"]
         bad = {key: 80.0, "pck@0.1": 80.0, "macs": 20.0}
         more: dict[str, Any] = {
@@ -93,11 +94,14 @@ def made_rows() -> dict[str, Any]:
 
 def test_curves_hold_every_method_and_seed() -> None:
     found = curves(made_rows(), "puppets")
-    assert [item.ratio for item in found[OURS][1]] == pytest.approx([2.0, 3.0, 4.0])
+    assert [item.ratio for item in found[OURS][0]] == pytest.approx([2.0, 3.0, 4.0])
+    assert [item.ratio for item in found[OURS][1]] == pytest.approx([3.0, 4.0])
+    assert [len(seeds) for seeds in by_setting(found, OURS).values()] == [2, 2]
     assert [item.accuracy for item in found["key frames"][0]] == [70.0]
     assert found["key frames"][0][0].ratio == 4.0
     assert set(found[OURS]) == {0, 1}
     assert seeds_at(found, OURS, 3.0) == pytest.approx([94.2, 94.4])
+    assert seeds_at(found, OURS, 2.0) == pytest.approx([94.2, 94.4])  # the setting only one seed has does not count
     assert seeds_at(found, OURS, 4.5) == []
     assert beats(found, OURS, "key frames", 3.0)
     assert beats(found, "key frames", OURS, 3.0) is False

@@ -93,9 +93,19 @@ def at_ratio(points: Iterable[Point], ratio: float) -> float | None:
 
 
 def seeds_at(found: Curves, method: str, ratio: float) -> list[float]:
-    """Returns a method's accuracy at a cost, by seed; empty where a seed does not reach it, or it was not run."""
-    values = [at_ratio(points, ratio) for _, points in sorted(found.get(method, {}).items())]
+    """Returns a method's accuracy at a cost, by seed, from the settings every seed has.
+
+    Empty where a seed does not reach it, or it was not run.
+    """
+    values = [at_ratio(points, ratio) for points in zip(*by_setting(found, method).values(), strict=True)]
     return [value for value in values if value is not None] if None not in values else []
+
+
+def by_setting(found: Curves, method: str) -> dict[str, list[Point]]:
+    """Returns a method's points by setting, one per seed, of the settings that every seed has."""
+    by_seed = [{item.setting: item for item in points} for _, points in sorted(found.get(method, {}).items())]
+    common = [name for name in by_seed[0] if all(name in seed for seed in by_seed)] if by_seed else []
+    return {name: [seed[name] for seed in by_seed] for name in common}
 
 
 def largest_ratio(points: Iterable[Point], accuracy: float) -> float | None:

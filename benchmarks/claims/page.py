@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims.claim import Claim, table, write_json
-from benchmarks.claims.curves import UNITS, Curves, curves, mean, spread
+from benchmarks.claims.curves import UNITS, Curves, by_setting, curves, mean, spread
 from benchmarks.claims.skip_claims import OURS, OURS_RESIDUAL, PAPERS, judge, seeds_of, stage_shares
 from benchmarks.environment import ROOT
 from saccade.report.plot_style import save_figure
@@ -77,8 +77,8 @@ def section(claim: Claim) -> str:
 def settings(found: Curves, task: str) -> str:
     """Returns every method's settings: mean accuracy and macs over seeds."""
     lines = []
-    for method, by_seed in found.items():
-        for setting in zip(*(points for _, points in sorted(by_seed.items())), strict=False):
+    for method in found:
+        for setting in by_setting(found, method).values():
             ratio = mean(item.ratio for item in setting)
             lines.append([method, setting[0].setting, spread([item.accuracy for item in setting]), f"{ratio:.2f}"])
     return table(["method", "setting", UNITS[task], "macs /"], lines)
@@ -91,10 +91,10 @@ def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
         found = curves(rows, task)
         if "dense, tuned as long" not in found:
             continue
-        lines = [Curve(method, _points(found[method])) for method in methods if method in found]
+        lines = [Curve(method, _points(found, method)) for method in methods if method in found]
         if not lines:
             continue
-        dense = _points(found["dense, tuned as long"])[0]
+        dense = _points(found, "dense, tuned as long")[0]
         figure = accuracy_against_macs(lines, dense=dense, accuracy=f"{UNITS[task]} (%)", unit=1e6, log=True)
         files.append(_save(figure, folder / f"skip-{name}"))
     shares = stage_shares(rows)
@@ -103,8 +103,8 @@ def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
     return files
 
 
-def _points(by_seed: Mapping[int, Any]) -> list[CurvePoint]:
-    settings = zip(*(points for _, points in sorted(by_seed.items())), strict=False)
+def _points(found: Curves, method: str) -> list[CurvePoint]:
+    settings = by_setting(found, method).values()
     return [CurvePoint([item.macs for item in setting], [item.accuracy for item in setting]) for setting in settings]
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.claims.claim import Claim
-from benchmarks.claims.curves import UNITS, Curves, curves, mean, point, seeds_at, spread
+from benchmarks.claims.curves import UNITS, Curves, by_setting, curves, mean, point, seeds_at, spread
+from benchmarks.claims.skip_runs import ABLATED
 from benchmarks.environment import ROOT
 
 Rows = Mapping[str, Any]
@@ -39,10 +40,9 @@ def dense_accuracy(found: Curves) -> dict[int, float]:
 
 def on_average(found: Curves, method: str, *, slack: float = 0.0) -> float | None:
     """Returns the largest mean ratio of a setting whose mean accuracy over seeds is not below the dense network's."""
-    by_seed = found.get(method, {})
     dense = mean(dense_accuracy(found).values())
     best = None
-    for setting in zip(*(points for _, points in sorted(by_seed.items())), strict=True):
+    for setting in by_setting(found, method).values():
         if mean(item.accuracy for item in setting) >= dense - slack:
             best = max(best or 0.0, mean(item.ratio for item in setting))
     return best
@@ -242,7 +242,7 @@ def s7(rows: Rows) -> Claim:
     """Clip lengths."""
     texts, drops = [], []
     for clip, method in ((4, "clip-4"), (8, "magnitude-refresh-0.1"), (16, "clip-16")):
-        here = [row for name, row in sorted(rows.items()) if name.startswith(f"puppets/{method}/")]
+        here = [row for name, row in sorted(rows.items()) if name.startswith(f"puppets/{method}/{ABLATED}")]
         if not here:
             continue
         cells = []
@@ -257,7 +257,7 @@ def s7(rows: Rows) -> Claim:
             f"T_train {clip}: {', '.join(cells)}; {ends[0]['frames']} frames with one reference frame: first tenth "
             f"{first:.1f}, last {last:.1f}"
         )
-    dense = [row["measures"]["long_videos"] for name, row in rows.items() if name.startswith("puppets/tuned/")]
+    dense = [row["measures"]["long_videos"] for name, row in rows.items() if name == f"puppets/tuned/{ABLATED}"]
     if dense and "first" in dense[0]:
         first, last = (mean(end[part]["pck@0.2"] for end in dense) for part in ("first", "last"))
         texts.append(f"dense: first tenth {first:.1f}, last {last:.1f}")
@@ -271,7 +271,7 @@ def s7(rows: Rows) -> Claim:
         ". ".join(texts),
         verdict([drop <= 1.0 for drop in drops[1:]]),
         RENDERED,
-        seeds_of(rows, "puppets"),
+        1,
     )
 
 
@@ -351,7 +351,7 @@ def s10(rows: Rows) -> Claim:
         "; ".join(texts),
         verdict(list(checks)),
         f"{RENDERED} Our task loss is scaled by 100, so our betas are not the paper's.",
-        seeds_of(rows, "puppets"),
+        1,
     )
 
 
@@ -362,7 +362,7 @@ def stage_shares(rows: Rows, method: str = "magnitude-refresh-") -> dict[float, 
     found: dict[float, dict[str, list[float]]] = {}
     for name, row in rows.items():
         task, run, _ = name.split("/")
-        if task != "puppets" or not run.startswith(method):
+        if task != "puppets" or not run.startswith(method) or "shares" not in row["measures"]:
             continue
         here = found.setdefault(
             float(run.removeprefix(method)), {stage: [] for stage in dict.fromkeys(stages.values())}
