@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -166,3 +168,30 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def stages(what: str, seconds: float) -> Iterator[Callable[[str], None]]:
+    """Yields a function to call with what is being done: a bar on stderr shows it, beside the time used of a budget.
+
+    Where stderr is no terminal each stage is a line, but for the counts within one ("threshold 3 of 20").
+    """
+    began, last = time.monotonic(), ""
+    if not sys.stderr.isatty():
+
+        def line(stage: str) -> None:
+            nonlocal last
+            kind = re.sub(r"\d+ of \d+", "", stage)
+            if kind != last:
+                last = kind
+                say(f"{time.monotonic() - began:6.0f} s  {stage}")
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(what), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=seconds)
+        yield lambda stage: bar.update(task, description=stage, completed=time.monotonic() - began)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from saccade.cli.console import DEFAULT_TOLERANCE, settle_gate
 from saccade.graph import Plan
-from saccade.stream import Stream
+from saccade.stream import Calibration, Stream
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,26 @@ class StreamOptions:
     threads: int
     profile: bool = False
 
-    def open(self, plan: Plan, *, default_tolerance: float = DEFAULT_TOLERANCE) -> Stream:
-        """Returns a stream of the plan.
+    @property
+    def asked(self) -> bool:
+        """Whether a threshold or a tolerance was given."""
+        return self.threshold is not None or self.tolerance is not None
+
+    def open(
+        self, plan: Plan, *, default_tolerance: float = DEFAULT_TOLERANCE, calibration: Calibration | None = None
+    ) -> Stream:
+        """Returns a stream of the plan, with a calibration where no threshold or tolerance was given.
 
         Raises:
             InputError: the options contradict one another, or an executor cannot run the plan.
         """
         threshold, tolerance = settle_gate(self.threshold, self.tolerance, default=default_tolerance)
+        calibrated = calibration is not None and not self.asked
         return Stream(
             plan,
             threshold=threshold,
-            tolerance=tolerance,
+            tolerance=None if calibrated else tolerance,
+            calibration=calibration if calibrated else None,
             record=self.record,
             executor=self.executor,
             precision=self.precision,

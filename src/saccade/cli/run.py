@@ -7,16 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from saccade.cli.console import OverlayFile, check_targets, end, progress, say, write_results
+from saccade.cli.console import OverlayFile, check_targets, end, progress, write_results
+from saccade.cli.models import load_planned, stored_calibration
 from saccade.cli.options import StreamOptions
 from saccade.errors import InputError
 from saccade.evaluate.video_run import RunReport, follow
-from saccade.graph import make_plan
-from saccade.preprocess import Preprocess
 from saccade.report.overlay import Overlay
 from saccade.report.tables import REFERENCE_NOTE, profile_table, run_table
+from saccade.stream import Calibration
 from saccade.video import read_video
-from saccade.zoo import load_model
 
 
 def run_command(
@@ -25,6 +24,7 @@ def run_command(
     model: str,
     options: StreamOptions,
     frames: int | None,
+    calibration: Path | None,
     preprocess: Path | None,
     out: Path | None,
     json: str | None,
@@ -36,23 +36,16 @@ def run_command(
         SaccadeError: the model, video or preprocess cannot be used, or a result cannot be written.
     """
     check_targets(source=video, json_target=json, out=out)
+    if calibration is not None and options.asked:
+        raise InputError("got --calibration beside --threshold or --tolerance; give one of them")
     source = int(video) if video.isdecimal() and not Path(video).exists() else video
     with ExitStack() as stack:
         reader = stack.enter_context(read_video(source, stop=frames))
-        with progress(f"loading {model}", None):
-            loaded = load_model(model)
-        if loaded.weights.startswith("random"):
-            say(f"note: {loaded.name} has random weights ({loaded.weights}); its results mean nothing")
-        how = loaded.preprocess if preprocess is None else Preprocess.load(preprocess)
-        if how is None:
-            shapes = ", ".join(str(tuple(value.shape)) for value in loaded.example)
-            raise InputError(
-                f"{model} does not say how a frame becomes its input {shapes}; give --preprocess FILE.json, as "
-                "Preprocess.save writes it"
-            )
-        with progress(f"planning {model}", None):
-            plan = make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
-        stream = options.open(plan)
+        loaded, plan = load_planned(model, preprocess)
+        known = Calibration.load(calibration) if calibration is not None else None
+        if known is None and not options.asked:
+            known = stored_calibration(model, plan)
+        stream = options.open(plan, calibration=known)
         overlay = Overlay(loaded)
         file = stack.enter_context(OverlayFile(out, fps=reader.fps))
         total = reader.frame_count_estimate

@@ -20,8 +20,24 @@ from saccade.evaluate.profile import KindProfile, Profiler
 
 if TYPE_CHECKING:
     from saccade.stream import Stream
+    from saccade.stream.calibration import Holdout
 
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CalibrationUsed:
+    """What thresholds were calibrated for; see `saccade.Calibration`."""
+
+    measure: str
+    tolerance: float
+    holdout: Holdout
+
+    @classmethod
+    def of(cls, stream: Stream) -> CalibrationUsed | None:
+        """Returns this of a stream, None where it has no calibration."""
+        known = stream.calibration
+        return None if known is None else cls(known.measure, known.tolerance, known.holdout)
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,8 @@ class RunReport:
         state_bytes: memory the stream keeps between frames, weights not included.
         threshold: the stream's threshold where one was set, else None.
         tolerance: the stream's tolerance where one was set, else None.
+        calibration: what the stream's thresholds were calibrated for, where they were: the measure, its tolerance and
+            how held-out frames kept to it; else None.
         record: how announced values are kept.
         model: name of the model.
         weights: where its weights come from, in words.
@@ -70,6 +88,7 @@ class RunReport:
     model: str
     weights: str
     source: str
+    calibration: CalibrationUsed | None = None
     interrupted: bool = False
     damage: str | None = None
     verify: Agreement | None = None
@@ -165,6 +184,7 @@ def follow(
         ms_per_frame=Timing.of([row[3] for row in rows]),
         state_bytes=stream.state.nbytes,
         threshold=_threshold(stream.settings.threshold),
+        calibration=CalibrationUsed.of(stream),
         tolerance=stream.settings.tolerance,
         record=stream.state.record,
         model=model,

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from saccade.calibrate.calibrate import Calibrated
     from saccade.evaluate.demo import DemoReport
     from saccade.evaluate.video_run import RunReport
     from saccade.graph import Plan
@@ -77,6 +78,23 @@ def run_table(report: RunReport) -> Table:
     return table
 
 
+def calibration_table(found: Calibrated) -> Table:
+    """Returns what calibrating saved, and on what it was checked."""
+    calibration, checked = found.calibration, found.calibration.holdout
+    table = _table("")
+    table.add_column("model", overflow="fold")
+    table.add_column(Text(calibration.model), overflow="fold")
+    table.add_row("clips", Text(", ".join(calibration.clips)))
+    table.add_row("tolerance", f"{calibration.tolerance:g} ({calibration.measure})")
+    table.add_row("macs ratio", number(calibration.macs_ratio, ".2f", " times fewer, on held-out frames"))
+    table.add_row("held-out frames", f"{checked.frames}, {checked.within_tolerance:.1%} within the tolerance")
+    table.add_row("mean", number(checked.mean, ".4g"))
+    table.add_row("worst", f"{number(checked.worst, '.4g')} at {checked.worst_frame}")
+    table.add_row("search", f"{len(found.sweeps) - 1} sweeps, cost / {found.guess / max(1e-9, found.found):.2f}")
+    table.caption = f"{found.seconds:.0f} s; thresholds of {len(calibration.gates)} values"
+    return table
+
+
 def profile_table(report: RunReport) -> Table:
     """Returns where the time of a run went, by kind of step."""
     table = _table("time per frame, by kind of step")
@@ -135,6 +153,9 @@ def number(value: float | None, form: str, unit: str = "") -> str:
 
 
 def _gate(report: RunReport) -> str:
+    if report.calibration is not None:
+        known = report.calibration
+        return f"calibrated: {known.measure} within {known.tolerance:g}, {report.record} record"
     if report.threshold is not None:
         return f"threshold {report.threshold}, {report.record} record"
     if report.tolerance is not None:

@@ -16,6 +16,7 @@ from saccade.cost import Cost, StepCost
 from saccade.errors import InputError, StateError
 from saccade.graph import Plan, make_plan
 from saccade.preprocess import Preprocess
+from saccade.stream.calibration import Calibration
 from saccade.stream.executors import Executor, choose_executor
 from saccade.stream.gate import Gate, GateSettings
 from saccade.stream.native import NativeExecutor
@@ -36,6 +37,8 @@ class Stream:
         threshold: absolute threshold of every step, or a `Gate` (or number) per value name. 0 is exact.
         tolerance: relative instead: threshold of a step = tolerance x RMS of its output on the first frame.
             Give one of the two; with neither the stream is exact.
+        calibration: gates found on footage of the scene (`saccade calibrate`), or the file they are in; in place of
+            the two.
         reference_every: every so many frames one is a reference frame, computed whole as the first is; by default only
             the first. For gated convolutions in the residual form, whose results drift (Skip-Convolutions).
         executor: "native", the compiled engine; "reference", the definition in torch, which computes everything and
@@ -45,15 +48,16 @@ class Stream:
             `StreamPool` is faster.
         profile: measure the time of every step, see `step_seconds` (native only).
         record: how announcements are remembered: "reference" (a copy), "coarse" (a copy in bfloat16) or "accumulated"
-            (one number per position); by default "coarse" from a tolerance of 0.01 on, else "reference".
+            (one number per position); by default the calibration's, "coarse" from a tolerance of 0.01 on, else
+            "reference".
         preprocess: how a video frame becomes the model's input; the plan's own by default.
         state: a state of the same plan to go on from; a fresh one by default.
 
     Raises:
         ModelError, FileFormatError: as `make_plan`.
-        InputError: a threshold or tolerance below 0, or both; a reference_every below 1; an unknown executor, precision
+        InputError: a threshold or tolerance below 0, or more than one of these and a calibration; a reference_every below 1; an unknown executor, precision
             or record, or an executor that is not there or cannot run this plan.
-        StateError: the state belongs to another plan, or holds values in another precision.
+        StateError: the state or the calibration belongs to another plan, or the state holds values in another precision.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Stream:
         *,
         threshold: float | Mapping[str, Gate | float] | None = None,
         tolerance: float | None = None,
+        calibration: Calibration | str | Path | None = None,
         reference_every: int | None = None,
         executor: str | None = None,
         precision: str = "float32",
@@ -72,12 +77,20 @@ class Stream:
         preprocess: Preprocess | None = None,
         state: StreamState | None = None,
     ) -> None:
-        self.settings = GateSettings(threshold, tolerance, reference_every)
+        if calibration is not None and (threshold is not None or tolerance is not None):
+            raise InputError("got a calibration beside a threshold or tolerance; give one of them")
+        if isinstance(calibration, (str, Path)):
+            calibration = Calibration.load(calibration)
+        self.calibration = calibration
+        given = threshold if calibration is None else calibration.gates
+        self.settings = GateSettings(given, tolerance, reference_every)
         if example is not None and not isinstance(example, (Tensor, tuple, list)):
             preprocess = preprocess or Preprocess()
             example = preprocess(example)
         self.plan = make_plan(model, example, preprocess=preprocess)
         self.preprocess = preprocess or self.plan.preprocess
+        if calibration is not None:
+            calibration.check(self.plan)
         self._check_names(threshold)
         if state is not None and state.plan is not self.plan and state.plan.digest != self.plan.digest:
             raise StateError(
@@ -93,11 +106,10 @@ class Stream:
                 f"with precision={state.precision!r}"
             )
         if record is None:
-            record = default_record(tolerance)
+            record = default_record(tolerance) if calibration is None else calibration.record
         self.state = state if state is not None else self._fresh_state(record)
         self._pictures = PictureSource(self.plan)
         self._in_spec = pytree.treespec_loads(self.plan.in_spec)
-        self._out_spec = pytree.treespec_loads(self.plan.out_spec)
         self._last: Pass | None = None
         self._cost = Cost(self.plan.dense_macs, 0, 0, 0.0)
 
@@ -115,13 +127,13 @@ class Stream:
         ms = (time.perf_counter() - started) * 1e3
         total = self._last.total
         self._cost = Cost(total.dense_macs, total.executed_macs, total.gate_macs, ms)
-        return pytree.tree_unflatten(list(self._last.outputs), self._out_spec)
+        return self.plan.structured(self._last.outputs)
 
     def full_pass(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the same executor gives for this frame alone, every position computed; no state changes."""
         state = self._fresh_state("accumulated")
         done = self._run(state, GateSettings(), args, kwargs, PictureSource(self.plan))
-        return pytree.tree_unflatten(list(done.outputs), self._out_spec)
+        return self.plan.structured(done.outputs)
 
     def reset(self) -> None:
         """Forgets the video so far; the next frame is computed whole."""

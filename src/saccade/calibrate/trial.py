@@ -1,0 +1,153 @@
+"""What gates cost and how near they stay to the dense network, tried on blocks of footage."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from saccade.calibrate.footage import Block, Footage
+from saccade.calibrate.measures import Measure
+from saccade.stream import Gate, Stream
+from saccade.stream.gate import GateSettings
+
+
+@dataclass
+class Trial:
+    """What some gates gave on the counted frames of some blocks.
+
+    Attributes:
+        cost: what a frame costs on average, in the unit of the search: macs, or milliseconds.
+        macs: executed and gate macs of all frames together.
+        dense_macs: dense macs of all frames together.
+        distances: the measure of every frame.
+        frames: which frames they were, as "clip.mp4:120".
+        view_error: root mean square over frames of the relative error of the measure's view.
+        seconds: what trying them took.
+    """
+
+    cost: float = 0.0
+    macs: int = 0
+    dense_macs: int = 0
+    distances: list[float] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+    view_error: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def macs_ratio(self) -> float:
+        """Dense over executed and gate macs; infinite where nothing was executed."""
+        return self.dense_macs / self.macs if self.macs else math.inf
+
+    @property
+    def worst(self) -> float:
+        """Largest measure of a frame; 0 without frames."""
+        return max(self.distances, default=0.0)
+
+
+class Trials:
+    """Tries gates on footage with one stream, which is reset for each block.
+
+    Args:
+        footage: the frames and what the dense network gives for them.
+        measure: how near is near.
+        record: how announcements are remembered.
+        executor: as of `Stream`.
+        threads: as of `Stream`.
+        seconds_per_mac: by step name; where given, cost is the time these say, in milliseconds, in place of macs.
+    """
+
+    def __init__(
+        self,
+        footage: Footage,
+        measure: Measure,
+        *,
+        record: str = "reference",
+        executor: str | None = None,
+        threads: int = 1,
+        seconds_per_mac: Mapping[str, float] | None = None,
+    ) -> None:
+        self.footage, self.measure, self.seconds_per_mac = footage, measure, seconds_per_mac
+        self.stream = Stream(footage.plan, threshold=0.0, record=record, executor=executor, threads=threads)
+
+    def __call__(
+        self,
+        gates: Mapping[str, Gate],
+        blocks: Sequence[Block],
+        *,
+        on_frame: Callable[[], None] = lambda: None,
+    ) -> Trial:
+        """Returns what the gates gave on the blocks.
+
+        Args:
+            gates: by value name.
+            blocks: what to run.
+            on_frame: called after every frame.
+        """
+        began = time.monotonic()
+        self.stream.settings = GateSettings(threshold=dict(gates))
+        found, squares, count = Trial(), 0.0, 0
+        for block in blocks:
+            self.stream.reset()
+            for number in block.numbers:
+                outputs = pytree.tree_leaves(self.stream(*self.footage.inputs(block.clip, number)))
+                on_frame()
+                if number not in block.counted:
+                    continue
+                count += 1
+                cost = self.stream.cost
+                found.macs += cost.executed_macs + cost.gate_macs
+                found.dense_macs += cost.dense_macs
+                found.cost += self._cost()
+                dense = self.footage.outputs(block.clip, number)
+                found.distances.append(self.measure.distance(outputs, dense))
+                found.frames.append(f"{block.clip}:{number}")
+                squares += squared_error(self.measure.view(outputs), self.measure.view(dense))
+        found.cost /= max(1, count)
+        found.view_error = math.sqrt(squares / max(1, count))
+        found.seconds = time.monotonic() - began
+        return found
+
+    def _cost(self) -> float:
+        if self.seconds_per_mac is None:
+            return float(self.stream.cost.executed_macs + self.stream.cost.gate_macs)
+        steps = self.stream.step_costs
+        return 1e3 * sum(self.seconds_per_mac[step.name] * (step.executed_macs + step.gate_macs) for step in steps)
+
+
+def seconds_per_mac(
+    footage: Footage, gates: Mapping[str, Gate], blocks: Sequence[Block], *, threads: int = 1
+) -> dict[str, float]:
+    """Returns by step name how long a mac takes on the native engine, over the counted frames of some blocks.
+
+    Steps that do no macs take 0: their time does not depend on thresholds much. A step that did none here takes what
+    macs take on average.
+
+    Raises:
+        InputError: the engine is not there, or cannot run the plan.
+    """
+    stream = Stream(footage.plan, threshold=dict(gates), executor="native", threads=threads, profile=True)
+    seconds: dict[str, float] = {}
+    macs: dict[str, int] = {}
+    for block in blocks:
+        stream.reset()
+        for number in block.numbers:
+            stream(*footage.inputs(block.clip, number))
+            for step, took in zip(stream.step_costs, stream.step_seconds, strict=True):
+                seconds[step.name] = seconds.get(step.name, 0.0) + took
+                macs[step.name] = macs.get(step.name, 0) + step.executed_macs + step.gate_macs
+    average = sum(seconds.values()) / max(1, sum(macs.values()))
+    return {name: took / macs[name] if macs[name] else average for name, took in seconds.items()}
+
+
+def squared_error(got: Sequence[Tensor], dense: Sequence[Tensor]) -> float:
+    """Returns ||got - dense||^2 / ||dense||^2 over all tensors; 0 for 0 / 0, infinite for x / 0."""
+    difference = sum(float((a.double() - b.double()).square().sum()) for a, b in zip(got, dense, strict=True))
+    size = sum(float(b.double().square().sum()) for b in dense)
+    if size == 0:
+        return 0.0 if difference == 0 else math.inf
+    return difference / size
