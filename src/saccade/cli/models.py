@@ -58,9 +58,7 @@ def stored_calibration(model: str, plan: Plan) -> Calibration | None:
     if found.plan != plan.digest:
         say(f"note: {path} was made for other weights, another input size or preprocess; it is not used")
         return None
-    say(
-        f"note: thresholds from {path} ({found.measure} within {found.tolerance:g}); --tolerance or --threshold overrule"
-    )
+    say(f"note: thresholds from {path} ({found.measure} within {found.tolerance:g}); --tolerance overrules them")
     return found
 
 

@@ -55,9 +55,10 @@ class Stream:
 
     Raises:
         ModelError, FileFormatError: as `make_plan`.
-        InputError: a threshold or tolerance below 0, or more than one of these and a calibration; a reference_every below 1; an unknown executor, precision
-            or record, or an executor that is not there or cannot run this plan.
-        StateError: the state or the calibration belongs to another plan, or the state holds values in another precision.
+        InputError: a threshold or tolerance below 0, or more than one of these and a calibration; a reference_every
+            below 1; an unknown executor, precision or record, or an executor that is not there or cannot run this plan.
+        StateError: the state or the calibration belongs to another plan, or the state holds values in another
+            precision.
     """
 
     def __init__(
