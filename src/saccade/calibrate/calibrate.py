@@ -22,7 +22,7 @@ from saccade.graph.plan import Plan
 from saccade.stream.calibration import Calibration, Holdout
 from saccade.stream.dense import dense_values
 
-PROBED = (3, 6)  # blocks a search looks at, and consecutive frames of each
+PROBED = (2, 6)  # blocks a search looks at, and consecutive frames of each
 MARGIN = 0.9  # of the tolerance that the worst frame searched on may use
 TIGHTER, ATTEMPTS = 0.8, 4  # where held-out frames miss the tolerance, how much tighter to try, and how often
 ENOUGH = 0.99  # share of held-out frames that have to be within the tolerance

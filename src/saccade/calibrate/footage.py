@@ -16,7 +16,7 @@ from saccade.errors import InputError
 from saccade.graph.plan import Plan
 from saccade.stream import Stream
 
-BLOCK = 20  # frames of a block that are counted
+BLOCK = 20  # frames of a block
 LEAD = 15  # frames between a block's lead and its second frame: what was announced then has grown old
 SEARCHED = 0.6  # share of the blocks, the earlier ones, that thresholds are found on
 LEAST = 4  # counted frames without which neither can be done
@@ -86,12 +86,10 @@ def cut(lengths: dict[str, int], frames: int) -> tuple[list[Block], list[Block]]
             )
         count = max(2, round(wanted / BLOCK))
         stride = length / count
-        size = min(BLOCK + 1, int(stride))
-        blocks = []
-        for index in range(count):
-            begin = int(index * stride)
-            lead_gap = min(LEAD, int(stride) - size)
-            blocks.append(Block(name, begin, begin + max(1, lead_gap), begin + max(1, lead_gap) + size - 1))
+        size = min(int(stride), max(LEAST + 2, wanted // count))
+        gap = 1 + min(LEAD, int(stride) - size)  # what is left between blocks is used to let announcements grow old
+        begins = [int(index * stride) for index in range(count)]
+        blocks = [Block(name, begin, begin + gap, begin + gap + size - 1) for begin in begins]
         split = min(count - 1, max(1, round(SEARCHED * count)))
         searched += blocks[:split]
         heldout += blocks[split:]
@@ -129,17 +127,22 @@ class Footage:
         if not clips:
             raise InputError("there is no clip to calibrate on; give at least one video")
         self.plan = plan
-        self._folder = tempfile.TemporaryDirectory(prefix="saccade-footage-")
         self._numbers = {clip.name: index for index, clip in enumerate(clips)}
         lengths = {clip.name: sum(1 for _ in clip.frames()) for clip in clips}
         self.searched, self.heldout = cut(lengths, frames)
         self._dense = Stream(plan, reference_every=1, executor=executor, threads=threads)
-        for clip in clips:
-            wanted = {n for block in (*self.searched, *self.heldout) if block.clip == clip.name for n in block.numbers}
-            for number, frame in enumerate(islice(clip.frames(), max(wanted) + 1)):
-                if number in wanted:
-                    self._keep(clip.name, number, frame)
-                    on_frame()
+        self._folder = tempfile.TemporaryDirectory(prefix="saccade-footage-")
+        try:
+            for clip in clips:
+                blocks = (*self.searched, *self.heldout)
+                wanted = {n for block in blocks if block.clip == clip.name for n in block.numbers}
+                for number, frame in enumerate(islice(clip.frames(), max(wanted) + 1)):
+                    if number in wanted:
+                        self._keep(clip.name, number, frame)
+                        on_frame()
+        except BaseException:
+            self._folder.cleanup()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ STRIDES = (0.5, 0.25, 0.1)  # how far to go along what probes say, the boldest f
 FARTHEST = 1.0  # no threshold moves by more than a factor e per sweep
 PROBING, FEWEST = 0.6, 8  # share of the time left for probes, and groups to form even where that is too little
 GUESSED = 0.01  # relative change of the output if all positions kept quiet about as much as they may
+FARTHEST_SCALE = 25.0  # logarithm of the common factor beyond which nothing is looked for
 STEP, FINEST = 0.5, 0.05  # of the logarithm of the scale: first, and when to stop
 
 
@@ -109,6 +110,8 @@ class Search:
             else:
                 scale += step if low is not None else -step
                 step *= 1.5
+                if abs(scale) > FARTHEST_SCALE:
+                    break
         return best
 
     def sweep(self, start: Solution, *, error: float) -> Solution:
@@ -125,7 +128,7 @@ class Search:
                 return start
             self.say(f"threshold {index + 1} of {len(groups)}")
             moved = {**start.logs, **{name: start.logs[name] + PROBE for name in group}}
-            trial = self.trials(self.gates(moved), self.blocks)
+            trial = self.trials(self.gates(moved), self.blocks, distances=False)
             saved.append(_rise(trial.cost, base.cost))
             brought.append(_rise(base.view_error, trial.view_error))
         best = start
