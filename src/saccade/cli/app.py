@@ -133,6 +133,43 @@ def run(
 
 
 @app.command()
+def report(
+    video: Annotated[str, typer.Argument(help="A file, a URL, or the number of a camera.")],
+    model: Model,
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path("report.html"),
+    threshold: Threshold = None,
+    tolerance: Tolerance = None,
+    frames: Annotated[int | None, typer.Option(min=0, help="Stop after this many frames.")] = None,
+    preprocess: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="How a frame becomes the input, instead of the model's own."),
+    ] = None,
+    record: Record = None,
+    executor: Executor = None,
+    precision: Precision = "float32",
+    threads: Threads = 1,
+    json: Json = None,
+) -> None:
+    """Write one HTML file that shows what a stream does to a video: agreement, cost, steps, frames.
+
+    Every frame is run densely, by the stream, and by five streams with scaled thresholds. Exit codes as of run.
+    """
+    with ended_well():
+        from saccade.cli.options import StreamOptions
+        from saccade.cli.report import report_command
+
+        report_command(
+            video,
+            model=model,
+            options=StreamOptions(threshold, tolerance, record, executor, precision, threads),
+            frames=frames,
+            preprocess=preprocess,
+            out=out,
+            json=json,
+        )
+
+
+@app.command()
 def explain(model: Model, json: Json = None) -> None:
     """Show which steps of a model run sparse, which dense, and why."""
     with ended_well():

@@ -21,6 +21,15 @@ class StreamOptions:
     threads: int
     profile: bool = False
 
+    def arguments(self) -> list[str]:
+        """Returns these options as they are given on the command line, without those left at their defaults."""
+        given: list[str] = []
+        for name in ("threshold", "tolerance", "record", "executor"):
+            value = getattr(self, name)
+            given += [] if value is None else [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+        given += [] if self.precision == "float32" else ["--precision", self.precision]
+        return given + ([] if self.threads == 1 else ["--threads", str(self.threads)])
+
     def open(self, plan: Plan, *, default_tolerance: float = DEFAULT_TOLERANCE) -> Stream:
         """Returns a stream of the plan.
 
