@@ -26,7 +26,7 @@ class StreamOptions:
         given: list[str] = []
         for name in ("threshold", "tolerance", "record", "executor"):
             value = getattr(self, name)
-            given += [] if value is None else [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+            given += [] if value is None else [f"--{name}", str(value)]
         given += [] if self.precision == "float32" else ["--precision", self.precision]
         return given + ([] if self.threads == 1 else ["--threads", str(self.threads)])
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from saccade.evaluate.measure import Observation
 from saccade.evaluate.video_report import FrameRow
-from saccade.report.outputs import Picture, SideBySide, shrink, side_by_side
+from saccade.report.outputs import Picture, SideBySide, as_jpeg, shrink, side_by_side
 from saccade.report.overlay import tint_computed
-from saccade.video.still import encode_jpeg
 
 if TYPE_CHECKING:
     from saccade.stream import Stream
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 
 KEY_FRAMES, WORST_FRAMES = 12, 4
 SPREAD, PEAKS = 32, 4  # candidates for key frames: evenly over time, and of each extreme
-APART = 8  # frames between two of the worst, so that one bad moment is shown once
+APART = 8  # frames from one of the worst to another, so that one bad moment is shown once
+MOMENTS = 3 * WORST_FRAMES  # held while it runs: each that is chosen rules out its two neighbours at most
 QUANTILES = {0.0: "least computed", 0.5: "median cost", 1.0: "most computed"}
 
 
@@ -55,7 +55,7 @@ class Album:
         self._stride = 1
         self._pictures: dict[int, bytes] = {}
         self._peaks: dict[str, dict[int, float]] = {"most": {}, "least": {}, "jump": {}}
-        self._worst: list[WorstFrame] = []
+        self._worst: dict[int, WorstFrame] = {}  # by moment, of `APART` frames each
 
     def add(self, seen: Observation) -> None:
         """Takes a frame in, right after the stream ran it."""
@@ -66,8 +66,13 @@ class Album:
 
     @property
     def worst(self) -> tuple[WorstFrame, ...]:
-        """The frames furthest from the dense result, the furthest first."""
-        return tuple(sorted(self._worst, key=lambda frame: badness(frame.row), reverse=True))
+        """The frames furthest from the dense result and `APART` frames from one another, the furthest first."""
+        chosen: list[WorstFrame] = []
+        for frame in sorted(self._worst.values(), key=lambda frame: badness(frame.row), reverse=True):
+            near = any(abs(frame.row.index - other.row.index) < APART for other in chosen)
+            if not near and len(chosen) < WORST_FRAMES:
+                chosen.append(frame)
+        return tuple(chosen)
 
     def key_frames(self) -> tuple[KeyFrame, ...]:
         """Returns frames that show what a stream does: the first, quantiles of cost, the largest jump, and spread."""
@@ -100,7 +105,7 @@ class Album:
         if not kept:
             return
         tinted = tint_computed(shrink(picture).astype(np.float32), self._stream)
-        self._pictures[index] = encode_jpeg(tinted.round().clip(0, 255).astype(np.uint8), quantiser=5)
+        self._pictures[index] = as_jpeg(tinted.round().clip(0, 255).astype(np.uint8))
         if index // self._stride >= SPREAD:
             self._stride *= 2
         peaks = {index for each in self._peaks.values() for index in each}
@@ -109,18 +114,17 @@ class Album:
         }
 
     def _consider_worst(self, seen: Observation, picture: Picture) -> None:
-        bad = badness(seen.row)
-        near = [frame for frame in self._worst if seen.row.index - frame.row.index < APART]
-        if any(badness(frame.row) >= bad for frame in near):
+        moment, bad = seen.row.index // APART, badness(seen.row)
+        held = self._worst.get(moment)
+        if held is not None and badness(held.row) >= bad:
             return
-        others = [frame for frame in self._worst if frame not in near]
-        if len(others) >= WORST_FRAMES:
-            least = min(others, key=lambda frame: badness(frame.row))
-            if badness(least.row) >= bad:
+        if held is None and len(self._worst) >= MOMENTS:
+            least = min(self._worst, key=lambda other: badness(self._worst[other].row))
+            if badness(self._worst[least].row) >= bad:
                 return
-            others.remove(least)
+            del self._worst[least]
         drawn = side_by_side(picture, seen.dense, seen.outputs, self._loaded, self._stream)
-        self._worst = [*others, WorstFrame(seen.row, drawn)]
+        self._worst[moment] = WorstFrame(seen.row, drawn)
 
 
 def badness(row: FrameRow) -> tuple[float, float]:

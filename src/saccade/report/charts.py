@@ -161,12 +161,13 @@ def plane(
 def course(
     values: Sequence[float], *, top: float, ticks: Sequence[float], write: Callable[[float], str], look: str
 ) -> Markup:
-    """Returns one number per frame as a filled line from 0 to `top`; frames lie evenly from edge to edge."""
+    """Returns one number per frame as a filled line from 0 to `top`; frames lie evenly from edge to edge.
+
+    What is not finite is drawn as high as the chart.
+    """
     count = len(values)
-    points = [
-        (100 * frame_place(index, count), 100 - 100 * min(max(value / top, 0.0), 1.0))
-        for index, value in enumerate(values)
-    ]
+    heights = [min(max(value / top, 0.0), 1.0) if math.isfinite(value) else 1.0 for value in values]
+    points = [(100 * frame_place(index, count), 100 - 100 * height) for index, height in enumerate(heights)]
     if count == 1:
         points = [(0.0, points[0][1]), (100.0, points[0][1])]
     path = " ".join(f"{a:.2f},{b:.2f}" for a, b in points)

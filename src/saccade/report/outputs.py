@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from saccade.evaluate.detection import Detections, box_iou
 from saccade.report.drawing import draw_box, label_colours
 from saccade.report.overlay import blend, draw_detections, label_map, plan_input_size, resample, seen_from
+from saccade.video.still import encode_jpeg
 
 if TYPE_CHECKING:
     from saccade.stream import Stream
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
+QUANTISERS = (3, 5, 8, 12, 20, 31)
 WIDTH = 480  # of a drawn picture, at most
 TOP_CLASSES = 5
+_LARGEST = 1e150  # of a value that is drawn
 LABEL_OPACITY = 0.65
 DIFFERS = (255.0, 176.0, 0.0)
 ONLY_DENSE, ONLY_STREAMED = (86.0, 180.0, 233.0), (255.0, 176.0, 0.0)
@@ -96,6 +99,16 @@ def shrink(picture: Picture, *, width: int = WIDTH) -> Picture:
     return small[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
+def as_jpeg(picture: Picture, *, most_bytes: int = 100_000) -> bytes:
+    """Returns a picture as a JPEG file of at most so many bytes, where a coarser quantiser gets it there."""
+    jpeg = b""
+    for quantiser in QUANTISERS:
+        jpeg = encode_jpeg(picture, quantiser=quantiser)
+        if len(jpeg) <= most_bytes:
+            break
+    return jpeg
+
+
 def _boxes(shown: Picture, dense: Detections, streamed: Detections, loaded: LoadedModel, stream: Stream) -> list[Panel]:
     panels = []
     for title, found in (("dense", dense), ("streamed", streamed)):
@@ -137,16 +150,16 @@ def _maps(dense: Tensor, streamed: Tensor, *, dense_map: bool) -> list[Panel]:
     as_picture = dense_map and dense.shape[0] in (1, 3)
     values = [_plain(x if as_picture else x.square().mean(0, keepdim=True).sqrt()) for x in (dense, streamed)]
     low = float(values[0].min()) if as_picture else 0.0
-    span = max(float(values[0].max()) - low, 1e-30)
+    span = float(values[0].max()) - low
     drawn = []
     for value in values:
-        share = ((value - low) / span).clip(0, 1)
+        share = _share_of(value - low, span)
         colours = 255 * share.repeat(3 // share.shape[2], -1) if as_picture else _heat(share[..., 0])
         drawn.append(shrink(_bytes(colours)))
     difference = _plain((dense - streamed).square().mean(0, keepdim=True).sqrt())[..., 0]
     largest = float(difference.max())
     note = f"black: {low:.3g}, white: {low + span:.3g}" if as_picture else f"RMS over channels; brightest: {span:.3g}"
-    heat = shrink(_bytes(_heat(difference / max(largest, 1e-30))))
+    heat = shrink(_bytes(_heat(_share_of(difference, largest))))
     return [
         Panel("dense", drawn[0], note),
         Panel("streamed", drawn[1], note),
@@ -189,11 +202,17 @@ def _first_scores(outputs: Any) -> Tensor | None:
     return None
 
 
-def _plain(values: Tensor) -> Floats:
-    """Returns a map (C, h, w) as (h, w, C) float32, without what is not finite."""
-    limit = float(np.finfo(np.float32).max)
-    plain = torch.nan_to_num(values, nan=0.0, posinf=limit, neginf=-limit).clamp(-limit, limit)
-    return plain.permute(1, 2, 0).float().contiguous().numpy()
+def _plain(values: Tensor) -> NDArray[Any]:
+    """Returns a map (C, h, w) as (h, w, C), without what is not finite."""
+    plain = torch.nan_to_num(values, nan=0.0, posinf=_LARGEST, neginf=-_LARGEST).clamp(-_LARGEST, _LARGEST)
+    return plain.permute(1, 2, 0).contiguous().numpy()
+
+
+def _share_of(values: NDArray[Any], span: float) -> NDArray[Any]:
+    """Returns values / span, cut to 0..1; all 0 where there is no span."""
+    with np.errstate(over="ignore"):
+        share: NDArray[Any] = (values / span).clip(0, 1) if span > 0 else np.zeros_like(values)
+    return share
 
 
 def _heat(share: NDArray[Any]) -> Floats:

@@ -11,8 +11,7 @@ from saccade.report import words
 from saccade.report.album import KeyFrame, WorstFrame
 from saccade.report.charts import Level, Line, Mark, course, frame_place, log_axis, percent, plane, round_top
 from saccade.report.markup import Markup, joined, json_script, tag
-from saccade.report.outputs import ClassBar
-from saccade.video.still import encode_jpeg
+from saccade.report.outputs import ClassBar, as_jpeg
 
 DRAWN_FRAMES = 1500  # of a course; of more, those with the largest error stand for their neighbours
 ROUNDING = 1e-5  # relative errors below are float32 arithmetic in another order
@@ -26,7 +25,7 @@ def trade_off(report: VideoReport) -> Markup:
     heading = tag("h2", "Agreement against macs")
     runs = sorted((p for p in points if p.macs_fraction is not None), key=lambda point: -(point.macs_fraction or 0))
     floor = [point for point in points if point.name == "floor"]
-    if not runs or not any(point.macs_fraction for point in runs):
+    if not report.run.dense_macs:
         return joined(heading, tag("p", "Nothing to show: the network has no macs to save, or no frame was run."))
     charts = [_plane(runs, floor, "relative error", lambda point: point.relative_error_mean, shares=False)]
     if report.operating.f1 is not None:
@@ -55,9 +54,9 @@ def over_time(report: VideoReport, key_frames: Sequence[KeyFrame]) -> Markup:
     rows = thinned(report.frames)
     if not rows:
         return joined(heading, tag("p", "No frame was run."))
+    errors = [math.nan if row.near.relative_error is None else row.near.relative_error for row in rows]
     later = [row.macs_fraction for row in rows[1:] or rows]
-    errors = [_finite(row.near.relative_error) for row in rows]
-    tops = round_top(max(later)), round_top(max(errors))
+    tops = [round_top(max(filter(math.isfinite, values), default=0.0)) for values in (later, errors)]
     charts = tag(
         "div",
         tag("figcaption", "macs, share of dense"),
@@ -112,7 +111,7 @@ def worst_frames(worst: Sequence[WorstFrame]) -> Markup:
             tag(
                 "figure",
                 tag("figcaption", panel.title),
-                tag("img", src=data_uri(encode_jpeg(panel.picture)), alt=f"{panel.title}, frame {frame.row.index}"),
+                tag("img", src=data_uri(as_jpeg(panel.picture)), alt=f"{panel.title}, frame {frame.row.index}"),
                 tag("p", panel.note) if panel.note else None,
             )
             for panel in frame.drawn.panels
@@ -159,7 +158,7 @@ def thinned(rows: Sequence[FrameRow], *, limit: int = DRAWN_FRAMES) -> list[Fram
     if stride <= 1:
         return list(rows)
     groups = [rows[i : i + stride] for i in range(0, len(rows), stride)]
-    return [rows[0], *(max(group, key=lambda row: _finite(row.near.relative_error)) for group in groups[1:])]
+    return [rows[0], *(max(group, key=lambda row: _size(row.near.relative_error)) for group in groups[1:])]
 
 
 def data_uri(jpeg: bytes) -> str:
@@ -172,7 +171,7 @@ def _plane(
 ) -> Markup:
     """Returns one measure against macs; shares are agreements, drawn by how much they lack."""
     lost = {id(point): _loss(read(point), shares=shares) for point in [*runs, *floor]}
-    shown = [point for point in runs if math.isfinite(lost[id(point)])]
+    shown = [point for point in runs if math.isfinite(lost[id(point)]) and math.isfinite(point.macs_fraction or 0.0)]
     x = log_axis(
         [point.macs_fraction or 0.0 for point in shown],
         "macs, share of dense",
@@ -252,7 +251,7 @@ def _boxes_pair(point: Point) -> tuple[str, str]:
 
 
 def _step_cells(place: int, step: StepRow, *, timed: bool) -> list[Markup]:
-    origin = " · ".join(part for part in (step.source, step.op) if part)
+    origin = " · ".join(part for part in dict.fromkeys((step.source, step.op)) if part and part != step.name)
     badge = tag("span", step.form, class_="badge") if step.form != "sparse" else None
     threshold = words.DASH if step.threshold is None else f"{step.threshold:.3g}"
     cells = [
@@ -315,8 +314,6 @@ def _half(top: float) -> tuple[float, ...]:
     return 0.0, top / 2, top
 
 
-def _finite(value: float | None) -> float:
-    """Returns the number; 0 for None, and the largest there is for what is not finite."""
-    if value is None:
-        return 0.0
-    return value if math.isfinite(value) else 1e308
+def _size(value: float | None) -> float:
+    """Returns an error to compare by: none is the least, NaN the most."""
+    return -1.0 if value is None else math.inf if math.isnan(value) else value

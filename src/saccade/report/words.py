@@ -48,9 +48,9 @@ def times(factor: float) -> str:
 def point_name(point: Point) -> str:
     """Returns what a way to run the video is called."""
     if point.name == "floor":
-        return "the dense result of the frame before"
+        return "dense result of the frame before"
     if point.name == "repeat":
-        return f"every {ordinal(int(point.value))} dense result, repeated"
+        return f"every {ordinal(int(point.value))} dense result repeated"
     if point.value == 1:
         return "operating point"
     return "thresholds 0 (exact)" if point.value == 0 else f"thresholds {TIMES} {point.value:g}"

@@ -110,7 +110,7 @@ def _tiles(report: VideoReport) -> list[Markup]:
     return [
         _tile(
             "fewer macs",
-            f"{words.times(run.macs_ratio)}{words.TIMES}" if run.macs_ratio is not None else words.DASH,
+            f"{words.times(run.macs_ratio)}{words.TIMES}" if run.macs_ratio else words.DASH,
             f"{macs(spent)} of {macs(dense)} per frame{without_first}",
             look="first",
         ),
@@ -134,7 +134,7 @@ def _origin(report: VideoReport) -> Markup:
         "engine": engine_words(run),
         "state": f"{run.state_bytes:,} bytes",
         "gate macs": percent(run.gate_macs / run.dense_macs) + " of dense" if run.dense_macs else words.DASH,
-        "dense": f"the original program in torch {run.torch_version}, {run.threads} threads",
+        "dense": f"the original program in torch {run.torch_version}, threads: {run.threads}",
         "machine": run.machine,
         "version": f"saccade {run.saccade_version}",
     }
