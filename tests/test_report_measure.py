@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import DamagedVideoError
+from saccade.evaluate import measure
 from saccade.evaluate.detection import Detections, matched_f1
 from saccade.evaluate.measure import Observation, measure_video, scaled_gate
 from saccade.evaluate.video_report import Point, VideoReport
@@ -128,13 +129,20 @@ def test_every_point_is_what_running_it_alone_gives(executor: str, settings: dic
 def test_gates_of_any_origin_are_scaled_with_their_weights(executor: str) -> None:
     model, frames = net(), clip(6)
     names = list(open_stream(model, executor).plan.values)
-    gates = {names[0]: Gate(0.05, torch.tensor([1.0, 0.0, 0.0])), names[1]: Gate(0.1)}
+    gates = {names[0]: Gate(0.02, torch.tensor([0.2, 0.0, 0.0])), names[1]: Gate(0.01)}
     report = measure_video(open_stream(model, executor, threshold=gates), frames, reference=model, factors=(2.0,))
     twice = {name: Gate(2 * gate.threshold, gate.weights) for name, gate in gates.items()}
     alone = open_stream(model, executor, threshold=twice)
     with torch.no_grad():
-        errors = distance([alone(frame) for frame in frames], [model(frame) for frame in frames])
-    assert report.points[0].relative_error_mean == pytest.approx(np.mean(errors), rel=1e-9)
+        outputs, fractions = [], []
+        for frame in frames:
+            outputs.append(alone(frame))
+            fractions.append(alone.cost.macs_fraction)
+        errors = distance(outputs, [model(frame) for frame in frames])
+    point = report.points[0]
+    assert point.relative_error_mean == pytest.approx(np.mean(errors), rel=1e-9)
+    assert point.macs_fraction == pytest.approx(np.mean(fractions))
+    assert (point.macs_fraction or 0) < (report.operating.macs_fraction or 0)
     assert isinstance(report.run.threshold, dict)
 
 
@@ -231,6 +239,23 @@ def test_what_cuts_a_run_short_leaves_a_report_of_the_frames_before(executor: st
             raise KeyboardInterrupt
 
     report = measure_video(open_stream(model, executor, tolerance=0.1), clip(6), reference=model, observe=stop)
+    consistent(report)
+    assert report.run.frames == 2
+
+
+def test_a_stop_right_after_a_frame_was_measured_takes_it_back(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped_late(stream: Stream, source: Any, *, observe: Any, **given: Any) -> Any:
+        calls = itertools.count()
+
+        def observe_and_stop(*frame: Any) -> None:
+            observe(*frame)
+            if next(calls) == 2:
+                raise KeyboardInterrupt
+
+        return follow(stream, source, observe=observe_and_stop, **given)
+
+    monkeypatch.setattr(measure, "follow", stopped_late)
+    report = measure_video(open_stream(net(), executor, tolerance=0.1), clip(6), reference=net())
     consistent(report)
     assert report.run.frames == 2
 
