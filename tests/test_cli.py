@@ -316,12 +316,12 @@ def test_ctrl_c_leaves_the_report_and_a_playable_overlay(model: str, video: str,
 
 
 def test_ctrl_c_before_the_first_frame(model: str, video: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import saccade.cli.run
+    import saccade.cli.loading
 
     def load(name: str) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(saccade.cli.run, "load_model", load)
+    monkeypatch.setattr(saccade.cli.loading, "load_model", load)
     done = CliRunner().invoke(app, ["run", video, "--model", model])
     assert done.exit_code == 130
     assert done.stderr == "interrupted\n"

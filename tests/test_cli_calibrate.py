@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from clips import clip
 from torch import nn
 from typer.testing import CliRunner
 
-from clips import clip
 from saccade import Calibration
 from saccade.cli.app import app
-from saccade.cli.models import calibration_path
+from saccade.cli.stored import calibration_path
 
 H, W = 24, 32
 

@@ -55,6 +55,12 @@ PreprocessFile = Annotated[
 ]
 
 
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Thresholds to use, instead of those that calibrate stored for the model."),
+]
+
+
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"saccade {__version__}")
@@ -98,10 +104,7 @@ def run(
     threshold: Threshold = None,
     tolerance: Tolerance = None,
     frames: Annotated[int | None, typer.Option(min=0, help="Stop after this many frames.")] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Thresholds to use, instead of those stored for the model by calibrate."),
-    ] = None,
+    calibration: CalibrationFile = None,
     preprocess: PreprocessFile = None,
     record: Record = None,
     executor: Executor = None,
@@ -132,9 +135,8 @@ def run(
         run_command(
             video,
             model=model,
-            options=StreamOptions(threshold, tolerance, record, executor, precision, threads, profile),
+            options=StreamOptions(threshold, tolerance, record, executor, precision, threads, profile, calibration),
             frames=frames,
-            calibration=calibration,
             preprocess=preprocess,
             out=out,
             json=json,
@@ -186,6 +188,41 @@ def calibrate_(
             executor=executor,
             threads=threads,
             seed=seed,
+            out=out,
+            json=json,
+        )
+
+
+@app.command()
+def report(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    video: Annotated[str, typer.Argument(help="A file, a URL, or the number of a camera.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path("report.html"),
+    threshold: Threshold = None,
+    tolerance: Tolerance = None,
+    calibration: CalibrationFile = None,
+    frames: Annotated[int | None, typer.Option(min=0, help="Stop after this many frames.")] = None,
+    preprocess: PreprocessFile = None,
+    record: Record = None,
+    executor: Executor = None,
+    precision: Precision = "float32",
+    threads: Threads = 1,
+    json: Json = None,
+) -> None:
+    """Write one HTML file that shows what a stream does to a video: agreement, cost, steps, frames.
+
+    Every frame is run densely, by the stream, and by five streams with scaled thresholds. Exit codes as of run.
+    """
+    with ended_well():
+        from saccade.cli.options import StreamOptions
+        from saccade.cli.report import report_command
+
+        report_command(
+            model,
+            video,
+            options=StreamOptions(threshold, tolerance, record, executor, precision, threads, calibration=calibration),
+            frames=frames,
+            preprocess=preprocess,
             out=out,
             json=json,
         )

@@ -9,7 +9,8 @@ from saccade.calibrate.calibrate import Calibrated, calibrate
 from saccade.calibrate.footage import Clip
 from saccade.calibrate.measures import find_measure
 from saccade.cli.console import check_targets, say, stages, write_results
-from saccade.cli.models import calibration_path, check_folder, load_planned
+from saccade.cli.loading import load_planned
+from saccade.cli.stored import calibration_path, check_folder
 from saccade.errors import InputError
 from saccade.graph import Plan
 from saccade.report.tables import calibration_table
@@ -46,7 +47,7 @@ def calibrate_command(
     clips = [_clip(video, frames) for video in videos]
     if len({clip.name for clip in clips}) < len(clips):
         raise InputError(f"a video is given twice: {', '.join(videos)}; give each once")
-    loaded, plan = load_planned(model, preprocess)
+    loaded, plan = load_planned(model, preprocess=preprocess)
     distance = find_measure(measure, plan, decode=loaded.decode)
     with stages("calibrating", 60 * minutes) as stage:
         found = calibrate(

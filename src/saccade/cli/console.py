@@ -38,15 +38,18 @@ def ended_well() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from error
 
 
-def end(report: RunReport, overlay: OverlayFile) -> None:
-    """Ends the command as the run ended: says on stderr what cut it short, and exits with its code."""
+def end(report: RunReport, *, failed: bool = False) -> None:
+    """Ends the command as the run ended: says on stderr what cut it short, and exits with its code.
+
+    `failed` says that something asked for could not be written.
+    """
     if report.interrupted:
         say(f"interrupted after {report.frames} frames; the report is of these")
         raise typer.Exit(INTERRUPTED)
     if report.damage is not None:
         say(f"error: {report.damage} The report is of the {report.frames} frames before that.")
         raise typer.Exit(DAMAGED)
-    if overlay.failed:
+    if failed:
         raise typer.Exit(ERROR)
 
 

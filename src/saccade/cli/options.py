@@ -1,10 +1,13 @@
-"""What `demo` and `run` let the user say of a stream."""
+"""What `demo`, `run` and `report` let the user say of a stream."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from saccade.cli.console import DEFAULT_TOLERANCE, settle_gate
+from saccade.cli.stored import stored_calibration
+from saccade.errors import InputError
 from saccade.graph import Plan
 from saccade.stream import Calibration, Stream
 
@@ -21,29 +24,45 @@ class StreamOptions:
     threads: int
     profile: bool = False
 
-    @property
-    def asked(self) -> bool:
-        """Whether a threshold or a tolerance was given."""
-        return self.threshold is not None or self.tolerance is not None
+    calibration: Path | None = None
 
-    def open(
-        self, plan: Plan, *, default_tolerance: float = DEFAULT_TOLERANCE, calibration: Calibration | None = None
-    ) -> Stream:
-        """Returns a stream of the plan, with a calibration where no threshold or tolerance was given.
+    def arguments(self) -> list[str]:
+        """Returns these options as they are given on the command line, without those left at their defaults."""
+        given: list[str] = []
+        for name in ("threshold", "tolerance", "calibration", "record", "executor"):
+            value = getattr(self, name)
+            given += [] if value is None else [f"--{name}", str(value)]
+        given += [] if self.precision == "float32" else ["--precision", self.precision]
+        return given + ([] if self.threads == 1 else ["--threads", str(self.threads)])
+
+    def open(self, plan: Plan, *, model: str | None = None, default_tolerance: float = DEFAULT_TOLERANCE) -> Stream:
+        """Returns a stream of the plan.
+
+        Where neither a threshold nor a tolerance was given, its thresholds are those of the calibration asked for, else
+        of what was stored for the model, else they follow from the default tolerance.
 
         Raises:
             InputError: the options contradict one another, or an executor cannot run the plan.
+            FileFormatError, StateError: the calibration is damaged, or of another plan.
         """
+        calibration = self._calibration(plan, model)
         threshold, tolerance = settle_gate(self.threshold, self.tolerance, default=default_tolerance)
-        calibrated = calibration is not None and not self.asked
         return Stream(
             plan,
             threshold=threshold,
-            tolerance=None if calibrated else tolerance,
-            calibration=calibration if calibrated else None,
+            tolerance=tolerance if calibration is None else None,
+            calibration=calibration,
             record=self.record,
             executor=self.executor,
             precision=self.precision,
             threads=self.threads,
             profile=self.profile,
         )
+
+    def _calibration(self, plan: Plan, model: str | None) -> Calibration | None:
+        asked = self.threshold is not None or self.tolerance is not None
+        if self.calibration is not None:
+            if asked:
+                raise InputError("got --calibration beside --threshold or --tolerance; give one of them")
+            return Calibration.load(self.calibration)
+        return None if asked or model is None else stored_calibration(model, plan)

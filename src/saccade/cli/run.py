@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from saccade.cli.console import OverlayFile, check_targets, end, progress, write_results
-from saccade.cli.models import load_planned, stored_calibration
+from saccade.cli.loading import frames_to_run, load_planned, shown_name, video_source
 from saccade.cli.options import StreamOptions
-from saccade.errors import InputError
 from saccade.evaluate.video_run import RunReport, follow
 from saccade.report.overlay import Overlay
 from saccade.report.tables import REFERENCE_NOTE, profile_table, run_table
-from saccade.stream import Calibration
 from saccade.video import read_video
 
 
@@ -24,7 +21,6 @@ def run_command(
     model: str,
     options: StreamOptions,
     frames: int | None,
-    calibration: Path | None,
     preprocess: Path | None,
     out: Path | None,
     json: str | None,
@@ -36,20 +32,14 @@ def run_command(
         SaccadeError: the model, video or preprocess cannot be used, or a result cannot be written.
     """
     check_targets(source=video, json_target=json, out=out)
-    if calibration is not None and options.asked:
-        raise InputError("got --calibration beside --threshold or --tolerance; give one of them")
-    source = int(video) if video.isdecimal() and not Path(video).exists() else video
     with ExitStack() as stack:
-        reader = stack.enter_context(read_video(source, stop=frames))
-        loaded, plan = load_planned(model, preprocess)
-        known = Calibration.load(calibration) if calibration is not None else None
-        if known is None and not options.asked:
-            known = stored_calibration(model, plan)
-        stream = options.open(plan, calibration=known)
+        reader = stack.enter_context(read_video(video_source(video), stop=frames))
+        loaded, plan = load_planned(model, preprocess=preprocess)
+        stream = options.open(plan, model=model)
         overlay = Overlay(loaded)
         file = stack.enter_context(OverlayFile(out, fps=reader.fps))
-        total = reader.frame_count_estimate
-        advance = stack.enter_context(progress("frames", total if frames is None else min(frames, total or frames)))
+        total = frames_to_run(reader.frame_count_estimate, frames)
+        advance = stack.enter_context(progress("frames", total))
 
         def on_frame(frame: Any, outputs: Any) -> None:
             file.write(lambda: overlay.draw(frame.data, outputs, stream))
@@ -64,10 +54,10 @@ def run_command(
             on_frame=on_frame,
             model=loaded.name,
             weights=loaded.weights,
-            video=re.sub(r"//[^/@]*@", "//", video),  # a camera's address may hold its password
+            video=shown_name(video),
         )
     write_results(report.to_json(), target=json, tables=lambda: _tables(report, None if file.failed else out))
-    end(report, file)
+    end(report, failed=file.failed)
 
 
 def _tables(report: RunReport, out: Path | None) -> list[Any]:

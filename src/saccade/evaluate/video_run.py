@@ -114,6 +114,7 @@ def follow(
     frames: int | None = None,
     verify: bool = False,
     reference: Callable[..., Any] | None = None,
+    observe: Callable[[Any, tuple[Any, ...], Any], None] | None = None,
     on_frame: Callable[[Any, Any], None] | None = None,
     model: str = "",
     weights: str = "",
@@ -130,6 +131,8 @@ def follow(
         frames: stop after this many; None runs to the end.
         verify: compare every frame with a full pass of the same executor and with `reference`.
         reference: the original torch program, needed to verify.
+        observe: called with (frame, inputs, outputs) before the frame counts: one that is stopped meanwhile is not in
+            the report. Its time is not counted.
         on_frame: called with (frame, outputs) after every frame; its time is not counted.
         model: the model's name, for the report.
         weights: where its weights come from, for the report.
@@ -167,6 +170,8 @@ def follow(
                 profiler.add(stream)
             if comparison is not None:
                 comparison.add(inputs, outputs)
+            if observe is not None:
+                observe(frame, inputs, outputs)
             rows.append((cost.dense_macs, cost.executed_macs, cost.gate_macs, elapsed))
             if on_frame is not None:
                 on_frame(frame, outputs)

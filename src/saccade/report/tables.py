@@ -53,7 +53,7 @@ def run_table(report: RunReport) -> Table:
     table.add_row("video", Text(report.source))
     ended = "interrupted" if report.interrupted else "the video is damaged" if report.damage else ""
     table.add_row("frames", f"{report.frames}" + (f" ({ended})" if ended else ""))
-    table.add_row("gate", _gate(report))
+    table.add_row("gate", gate_words(report))
     table.add_row("weights", Text(report.weights))
     dense, spent = macs(report.dense_macs), macs(report.executed_macs + report.gate_macs)
     table.add_row("macs, dense", dense)
@@ -74,7 +74,7 @@ def run_table(report: RunReport) -> Table:
                 last = number(course.last_tenth, form)
                 table.add_row(name, f"{number(course.mean, form)} (last tenth of the frames: {last})")
     where = f"torch {report.torch_version} with {report.threads} threads, {report.machine}"
-    table.caption = f"{_engine(report)}, {where}"
+    table.caption = f"{engine_words(report)}, {where}"
     return table
 
 
@@ -135,7 +135,7 @@ def demo_table(report: DemoReport) -> Table:
     table.add_row("F1 of repeating every second result", "", number(report.f1_repeat, ".4f"))
     table.add_row("pixels changed from frame to frame", number(report.pixels_changed, ".2%"), "")
     table.add_row("state kept between frames", "0", f"{run.state_bytes / 2**20:.1f} MiB")
-    table.caption = f"{_gate(run)}, {_engine(run)}, dense: torch with {run.threads} threads, {run.machine}"
+    table.caption = f"{gate_words(run)}, {engine_words(run)}, dense: torch with {run.threads} threads, {run.machine}"
     return table
 
 
@@ -152,10 +152,13 @@ def number(value: float | None, form: str, unit: str = "") -> str:
     return "-" if value is None else f"{value:{form}}{unit}"
 
 
-def _gate(report: RunReport) -> str:
+def gate_words(report: RunReport) -> str:
+    """Returns what decides in a run, in words."""
     if report.calibration is not None:
         known = report.calibration
         return f"calibrated: {known.measure} within {known.tolerance:g}, {report.record} record"
+    if isinstance(report.threshold, dict):
+        return f"thresholds of {len(report.threshold)} steps, {report.record} record"
     if report.threshold is not None:
         return f"threshold {report.threshold}, {report.record} record"
     if report.tolerance is not None:
@@ -163,7 +166,8 @@ def _gate(report: RunReport) -> str:
     return f"exact, {report.record} record"
 
 
-def _engine(report: RunReport) -> str:
+def engine_words(report: RunReport) -> str:
+    """Returns what ran it, in words."""
     if report.executor != "native":
         return f"{report.executor} executor"
     plural = "" if report.stream_threads == 1 else "s"

@@ -1,4 +1,4 @@
-"""A model as the commands that follow a video use it: loaded, planned, and told what was calibrated for it."""
+"""Where the calibration of a model is kept, for `run` and `report` to find."""
 
 from __future__ import annotations
 
@@ -6,39 +6,12 @@ import os
 import re
 from pathlib import Path
 
-from saccade.cli.console import progress, say
-from saccade.errors import InputError, SaccadeError
-from saccade.graph import Plan, make_plan
-from saccade.preprocess import Preprocess
+from saccade.cli.console import say
+from saccade.errors import SaccadeError
+from saccade.graph import Plan
 from saccade.stream import Calibration
-from saccade.zoo import LoadedModel, load_model
 
 SUFFIX = ".calibration"
-
-
-def load_planned(model: str, preprocess: Path | None) -> tuple[LoadedModel, Plan]:
-    """Returns a model by name, and its plan for video frames.
-
-    Args:
-        model: as `load_model` takes it.
-        preprocess: file with how a frame becomes the input, instead of the model's own.
-
-    Raises:
-        SaccadeError: the model cannot be loaded or planned, or does not say how a frame becomes its input.
-    """
-    with progress(f"loading {model}", None):
-        loaded = load_model(model)
-    if loaded.weights.startswith("random"):
-        say(f"note: {loaded.name} has random weights ({loaded.weights}); its results mean nothing")
-    how = loaded.preprocess if preprocess is None else Preprocess.load(preprocess)
-    if how is None:
-        shapes = ", ".join(str(tuple(value.shape)) for value in loaded.example)
-        raise InputError(
-            f"{model} does not say how a frame becomes its input {shapes}; give --preprocess FILE.json, as "
-            "Preprocess.save writes it"
-        )
-    with progress(f"planning {model}", None):
-        return loaded, make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
 
 
 def calibration_path(model: str) -> Path:
