@@ -43,7 +43,7 @@ class Written:
 
 def search_of(trials: Any, minutes: float = 10.0) -> Search:
     weights = dict.fromkeys(COSTS, torch.ones(1))
-    return Search(trials, weights, [], until=time.monotonic() + 60 * minutes)
+    return Search(trials, weights, [], [], until=time.monotonic() + 60 * minutes)
 
 
 def best_cost(error: float) -> float:

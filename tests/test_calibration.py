@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade import Calibration, Gate, Plan, Preprocess, Stream, make_plan
-from saccade.calibrate.calibrate import calibrate, holdout, probed
+from saccade.calibrate.calibrate import busiest, calibrate, halves, holdout
 from saccade.calibrate.footage import Block, Clip, Footage
 from saccade.calibrate.measures import find_measure
 from saccade.calibrate.sensitivity import channel_weights
@@ -144,7 +143,7 @@ def test_a_trial_is_what_a_stream_gives(plan: Plan, executor: str) -> None:
     assert trial.cost == pytest.approx(spent / len(distances))
     assert trial.distances == pytest.approx(distances)
     assert trial.frames == [f"made.mp4:{number}" for number in block.counted]
-    assert trial.view_error == pytest.approx(math.sqrt(np.mean(np.square(distances))), rel=1e-3)
+    assert trial.view_error == pytest.approx(np.mean(np.power(distances, 4)) ** 0.25, rel=1e-3)
     assert trial.macs_ratio == pytest.approx(plan.dense_macs * len(distances) / spent)
 
 
@@ -174,11 +173,28 @@ def test_large_maps_are_thinned_and_small_ones_left() -> None:
     assert float(thin.square().mean()) == pytest.approx(float(large.square().mean()), rel=0.02)
 
 
-def test_probes_are_the_beginnings_of_blocks() -> None:
-    blocks = [Block("a", 40 * i, 40 * i + 10, 40 * i + 30) for i in range(7)]
-    short = probed(blocks)
-    assert 1 <= len(short) < len(blocks)
-    assert all(any(b.lead == s.lead and b.first == s.first and s.stop <= b.stop for b in blocks) for s in short)
+def test_halves_of_blocks_share_no_counted_frame() -> None:
+    blocks = [Block("a", 40 * i, 40 * i + 10, 40 * i + 10 + size) for i, size in enumerate((5, 6, 9, 20, 19))]
+    first, second = halves(blocks)
+    for block, early, late in zip(blocks, first, second, strict=True):
+        assert early.lead == late.lead == block.lead
+        assert early.counted
+        assert late.counted
+        assert not set(early.counted) & set(late.counted)
+        assert set(early.counted) | set(late.counted) <= set(block.counted)
+
+
+def test_the_busiest_blocks_are_those_that_cost_most(plan: Plan, executor: str) -> None:
+    def frames() -> list[np.ndarray[Any, Any]]:
+        still, moving = pictures(30, still=True), pictures(300)
+        return [*moving[:100], *(still * 4)[:100], *moving[100:200]]
+
+    with Footage(plan, [Clip("a", frames)], frames=300, executor=executor) as footage:
+        trials = Trials(footage, find_measure("relative", plan), executor=executor)
+        chosen = busiest(trials, {}, footage.searched)
+        assert chosen
+        assert [block for block in footage.searched if block in chosen] == chosen
+        assert all(block.stop <= 100 or block.lead >= 200 for block in chosen)
 
 
 # --- the file

@@ -106,7 +106,6 @@ def test_options_come_back_as_they_were_given() -> None:
         (["--out", "."], "is a folder"),
         (["--out", "clip.mkv"], "is the input itself"),
         (["--out", "x", "--json", "x"], "both name x"),
-        (["--model", "street-dettector"], "Did you mean street-detector"),
         (["--preprocess", "nope.json"], "cannot read nope.json"),
     ],
 )
@@ -175,3 +174,9 @@ def test_a_video_is_a_file_an_address_or_a_camera(folder: Path) -> None:
         9,
         4,
     ]
+
+
+def test_a_model_there_is_not_is_refused_by_name(folder: Path) -> None:
+    done = saccade("report", "street-dettector", "clip.mkv")
+    assert done.exit_code == 2
+    assert "Did you mean street-detector" in done.stderr

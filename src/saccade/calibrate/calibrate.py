@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from saccade.calibrate.sensitivity import channel_weights
 from saccade.calibrate.trial import Trial, Trials, seconds_per_mac
 from saccade.errors import InputError
 from saccade.graph.plan import Plan
+from saccade.stream import Gate
 from saccade.stream.calibration import Calibration, Holdout
 from saccade.stream.dense import dense_values
 
-PROBED = (2, 6)  # blocks a search looks at, and consecutive frames of each
+BUSIEST, FOLLOWED = 4, 5  # blocks a search looks at, those with the most to do; frames counted of each half
 MARGIN = 0.9  # of the tolerance that the worst frame searched on may use
 TIGHTER, ATTEMPTS = 0.8, 4  # where held-out frames miss the tolerance, how much tighter to try, and how often
 ENOUGH = 0.99  # share of held-out frames that have to be within the tolerance
@@ -114,11 +116,12 @@ def calibrate(
         weights = channel_weights(
             plan, [footage.inputs(b.clip, b.counted[-1]) for b in ends], view=measure.view, seed=seed
         )
-        search = Search(trials, weights, probed(footage.searched), until=began + SEARCHING * 60 * minutes, say=say)
+        say("what moves most")
+        guess = {name: Gate(math.exp(log), weights[name]) for name, log in first_guess(plan, weights).items()}
+        probes, judged = halves(busiest(trials, guess, footage.searched))
+        search = Search(trials, weights, judged, probes, until=began + SEARCHING * 60 * minutes, say=say)
         if minimise == "ms":
-            trials.seconds_per_mac = seconds_per_mac(
-                footage, search.gates(first_guess(plan, weights)), search.blocks, threads=threads
-            )
+            trials.seconds_per_mac = seconds_per_mac(footage, guess, probes, threads=threads)
         start = search.largest(first_guess(plan, weights), within(MARGIN * tolerance))
         if start is None:
             raise InputError(_out_of_reach(tolerance, measure))
@@ -195,12 +198,24 @@ def holdout(trial: Trial, tolerance: float) -> Holdout:
     )
 
 
-def probed(blocks: Sequence[Block]) -> list[Block]:
-    """Returns the beginnings of a few blocks, spread over all: what is fast to run hundreds of times."""
-    most, frames = PROBED
-    count = min(most, len(blocks))
-    chosen = [blocks[index * len(blocks) // count] for index in range(count)]
-    return [Block(b.clip, b.lead, b.first, min(b.stop, b.first + 1 + frames)) for b in chosen]
+def busiest(trials: Trials, gates: dict[str, Gate], blocks: Sequence[Block]) -> list[Block]:
+    """Returns the few blocks that cost most, in their own order: what saves there counts, and errs most there."""
+    found = []
+    for block in blocks:
+        start = Block(block.clip, block.lead, block.first, min(block.stop, block.first + 1 + FOLLOWED))
+        found.append((trials(gates, [start], distances=False).cost, block))
+    dearest = sorted(found, key=lambda item: -item[0])[:BUSIEST]
+    return [block for _, block in found if any(block is other for _, other in dearest)]
+
+
+def halves(blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
+    """Returns the beginning of each block's first half, and of its second: frames to probe on, frames to judge on."""
+    first, second = [], []
+    for block in blocks:
+        middle = (block.first + block.stop) // 2
+        first.append(Block(block.clip, block.lead, block.first, min(middle, block.first + 1 + FOLLOWED)))
+        second.append(Block(block.clip, block.lead, middle, min(block.stop, middle + 1 + FOLLOWED)))
+    return first, second
 
 
 def check_footage(footage: Footage) -> None:

@@ -18,7 +18,7 @@ from saccade.stream import Gate
 Logs = dict[str, float]  # by value name, the natural logarithm of its threshold
 
 PROBE = math.log(1.6)  # how far one threshold is moved to see what it is worth
-STRIDES = (0.5, 0.25, 0.1)  # how far to go along what probes say, the boldest first
+STRIDES = (0.5, 0.25, 0.12)  # how far to go along what probes say, the boldest first
 FARTHEST = 1.0  # no threshold moves by more than a factor e per sweep
 PROBING, FEWEST = 0.6, 8  # share of the time left for probes, and groups to form even where that is too little
 GUESSED = 0.01  # relative change of the output if all positions kept quiet about as much as they may
@@ -60,7 +60,8 @@ class Search:
     Args:
         trials: tries gates.
         weights: channel weights by value name.
-        blocks: what to try them on.
+        blocks: what thresholds are judged on.
+        probes: what single thresholds are tried on; other frames than those they are judged on.
         until: when to stop, on `time.monotonic`'s clock.
         say: told what is going on, in a few words.
     """
@@ -70,11 +71,13 @@ class Search:
         trials: Trials,
         weights: Mapping[str, Tensor],
         blocks: Sequence[Block],
+        probes: Sequence[Block],
         *,
         until: float,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.trials, self.weights, self.blocks, self.until, self.say = trials, weights, blocks, until, say
+        self.trials, self.weights, self.until, self.say = trials, weights, until, say
+        self.blocks, self.probes = blocks, probes
 
     def gates(self, logs: Logs) -> dict[str, Gate]:
         """Returns the gates with these thresholds."""
@@ -118,9 +121,9 @@ class Search:
         """Returns better thresholds at the same error of the measure's view, or the same ones.
 
         Every group of thresholds is moved up on its own, which tells what it saves and what error it brings; groups
-        that save much for their error go up, the others down.
+        that save much for their error go up, the others down. How far is judged on frames that had no part in that.
         """
-        base = start.trial
+        base = self.trials(self.gates(start.logs), self.probes, distances=False)
         groups = self._groups(base)
         saved, brought = [], []
         for index, group in enumerate(groups):
@@ -128,7 +131,7 @@ class Search:
                 return start
             self.say(f"threshold {index + 1} of {len(groups)}")
             moved = {**start.logs, **{name: start.logs[name] + PROBE for name in group}}
-            trial = self.trials(self.gates(moved), self.blocks, distances=False)
+            trial = self.trials(self.gates(moved), self.probes, distances=False)
             saved.append(_rise(trial.cost, base.cost))
             brought.append(_rise(base.view_error, trial.view_error))
         best = start

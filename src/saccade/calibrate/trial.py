@@ -32,7 +32,8 @@ class Trial:
         dense_macs: dense macs of all frames together.
         distances: the measure of every frame.
         frames: which frames they were, as "clip.mp4:120".
-        view_error: root mean square over frames of the relative error of the measure's view, on a grid of positions.
+        view_error: mean over frames of the relative error of the measure's view, on a grid of positions; the mean of
+            fourth powers, so that the worst frames count most.
         seconds: what trying them took.
     """
 
@@ -111,7 +112,7 @@ class Trials:
         """
         began = time.monotonic()
         self.stream.settings = GateSettings(threshold=dict(gates))
-        found, squares, count = Trial(), 0.0, 0
+        found, fourths, count = Trial(), 0.0, 0
         for block in blocks:
             self.stream.reset()
             for number in block.numbers:
@@ -127,9 +128,9 @@ class Trials:
                 if distances:
                     found.distances.append(self.measure.distance(outputs, known.outputs))
                     found.frames.append(f"{block.clip}:{number}")
-                squares += squared_error(self.measure.view(thinned(outputs)), known.view, known.size)
+                fourths += squared_error(self.measure.view(thinned(outputs)), known.view, known.size) ** 2
         found.cost /= max(1, count)
-        found.view_error = math.sqrt(squares / max(1, count))
+        found.view_error = (fourths / max(1, count)) ** 0.25
         found.seconds = time.monotonic() - began
         return found
 
