@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -103,42 +103,72 @@ def calibrate(
     if not tolerance > 0:
         raise InputError(f"the tolerance is {tolerance}; expected more than 0 (exact results need no calibration)")
     began = time.monotonic()
-    names = [clip.name for clip in clips]
-    asked = {"tolerance": tolerance, "measure": measure.name, "minimise": minimise, "frames": frames, "seed": seed}
-    notes = Notes(progress, plan=plan.digest, clips=names, record=record, **asked)
     say("running the dense network")
     with Footage(plan, clips, frames=frames, executor=executor, threads=threads) as footage:
-        trials = Trials(footage, measure, record=record, executor=executor, threads=threads)
-        check_footage(footage)
-        check_tolerance(footage, measure, tolerance)
-        say("sensitivity of the output")
-        ends = (footage.searched[0], footage.searched[-1])
-        weights = channel_weights(
-            plan, [footage.inputs(b.clip, b.counted[-1]) for b in ends], view=measure.view, seed=seed
-        )
-        say("what moves most")
-        guess = {name: Gate(math.exp(log), weights[name]) for name, log in first_guess(plan, weights).items()}
-        probes, judged = halves(busiest(trials, guess, footage.searched))
-        search = Search(trials, weights, judged, probes, until=began + SEARCHING * 60 * minutes, say=say)
-        if minimise == "ms":
-            trials.seconds_per_mac = seconds_per_mac(footage, guess, probes, threads=threads)
-        start = search.largest(first_guess(plan, weights), within(MARGIN * tolerance))
-        if start is None:
-            raise InputError(_out_of_reach(tolerance, measure))
-        best, costs = improve(search, start, notes)
-        final, trial, attempts = settle(search, best.logs, footage, tolerance, say)
-        notes.close()
-        calibration = Calibration(
-            gates=search.gates(final.logs),
-            plan=plan.digest,
-            model=plan.name,
-            measure=measure.name,
+        names = [clip.name for clip in clips]
+        asked = {"tolerance": tolerance, "measure": measure.name, "minimise": minimise, "frames": frames, "seed": seed}
+        notes = Notes(progress, plan=plan.digest, clips=names, record=record, **asked)
+        found = calibrate_on(
+            footage,
             tolerance=tolerance,
-            macs_ratio=trial.macs_ratio,
-            holdout=holdout(trial, tolerance),
+            measure=measure,
+            minimise=minimise,
+            until=began + SEARCHING * 60 * minutes,
             record=record,
-            clips=tuple(names),
+            executor=executor,
+            threads=threads,
+            seed=seed,
+            notes=notes,
+            say=say,
         )
+        notes.close()
+    return replace(found, seconds=time.monotonic() - began)
+
+
+def calibrate_on(
+    footage: Footage,
+    *,
+    tolerance: float,
+    measure: Measure,
+    until: float,
+    minimise: Literal["macs", "ms"] = "macs",
+    record: str = "reference",
+    executor: str | None = None,
+    threads: int = 1,
+    seed: int = 0,
+    notes: Notes | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Calibrated:
+    """Does what `calibrate` does, on footage already there; `until` is when to stop searching, as `time.monotonic`."""
+    began, plan = time.monotonic(), footage.plan
+    trials = Trials(footage, measure, record=record, executor=executor, threads=threads)
+    check_footage(footage)
+    check_tolerance(footage, measure, tolerance)
+    say("sensitivity of the output")
+    ends = (footage.searched[0], footage.searched[-1])
+    weights = channel_weights(plan, [footage.inputs(b.clip, b.counted[-1]) for b in ends], view=measure.view, seed=seed)
+    say("what moves most")
+    guess = {name: Gate(math.exp(log), weights[name]) for name, log in first_guess(plan, weights).items()}
+    probes, judged = halves(busiest(trials, guess, footage.searched))
+    search = Search(trials, weights, judged, probes, until=until, say=say)
+    if minimise == "ms":
+        trials.seconds_per_mac = seconds_per_mac(footage, guess, probes, threads=threads)
+    start = search.largest(first_guess(plan, weights), within(MARGIN * tolerance))
+    if start is None:
+        raise InputError(_out_of_reach(tolerance, measure))
+    best, costs = improve(search, start, notes or Notes(None))
+    final, trial, attempts = settle(search, best.logs, footage, tolerance, say)
+    calibration = Calibration(
+        gates=search.gates(final.logs),
+        plan=plan.digest,
+        model=plan.name,
+        measure=measure.name,
+        tolerance=tolerance,
+        macs_ratio=trial.macs_ratio,
+        holdout=holdout(trial, tolerance),
+        record=record,
+        clips=footage.clips,
+    )
     kept = calibration.holdout.within_tolerance >= ENOUGH
     seconds = time.monotonic() - began
     return Calibrated(calibration, start.trial.cost, best.trial.cost, attempts, kept, seconds, minimise, costs)

@@ -99,7 +99,7 @@ def cut(lengths: dict[str, int], frames: int) -> tuple[list[Block], list[Block]]
 class Footage:
     """The frames of some blocks as a plan's inputs, with what the dense network gives for them, on disk.
 
-    Use it in a `with` block: leaving it deletes the files.
+    Use it in a `with` block: leaving it deletes the files. `searched` and `heldout` are its blocks.
 
     Args:
         plan: the plan.
@@ -127,6 +127,7 @@ class Footage:
         if not clips:
             raise InputError("there is no clip to calibrate on; give at least one video")
         self.plan = plan
+        self.clips = tuple(clip.name for clip in clips)
         self._numbers = {clip.name: index for index, clip in enumerate(clips)}
         lengths = {clip.name: sum(1 for _ in clip.frames()) for clip in clips}
         self.searched, self.heldout = cut(lengths, frames)

@@ -111,7 +111,7 @@ class Trials:
             distances: measure distances, too; without it only the view's error, which is faster.
         """
         began = time.monotonic()
-        self.stream.settings = GateSettings(threshold=dict(gates))
+        self.stream.settings = self.settings(gates)
         found, fourths, count = Trial(), 0.0, 0
         for block in blocks:
             self.stream.reset()
@@ -133,6 +133,10 @@ class Trials:
         found.view_error = (fourths / max(1, count)) ** 0.25
         found.seconds = time.monotonic() - began
         return found
+
+    def settings(self, gates: Mapping[str, Gate]) -> GateSettings:
+        """Returns what the stream is told."""
+        return GateSettings(threshold=dict(gates))
 
     def _known(self, clip: str, number: int) -> _Known:
         """Returns a frame with what is compared with; the last ones used stay in memory."""
