@@ -62,8 +62,8 @@ _TIMES = """Mean over consecutive held-out frames, decoding and preprocessing in
 the calibrated stream, the dense engine on every frame, and the same behind a motion detector, which repeats its last
 result while little moves (*ran*: on which share of the frames it ran). Distances are to the original torch program.
 """
-_CURVES = """Macs ratio and mean distance on held-out frames: one tolerance for all steps; the first guess, made without a
-search; calibrated thresholds; the latter two times a factor.
+_CURVES = """Macs ratio and mean distance on held-out frames: one tolerance for all steps; the first guess, made without
+a search; calibrated thresholds; the latter two times a factor.
 """
 
 
