@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from saccade import Gate, make_plan
 from saccade.calibrate.calibrate import improve
 from saccade.calibrate.footage import LEAST, Block, cut
 from saccade.calibrate.notes import Notes
-from saccade.calibrate.search import FINEST, Search, first_guess
+from saccade.calibrate.search import FINEST, Search, alike, first_guess
 from saccade.calibrate.sensitivity import announcing_costs
 from saccade.calibrate.trial import Trial
 from saccade.errors import InputError
@@ -30,8 +29,6 @@ class Written:
     """Trials by formula: cost = sum C / theta, squared error = sum E theta^2."""
 
     def __init__(self) -> None:
-        steps = [SimpleNamespace(outputs=(name,)) for name in COSTS]
-        self.footage = SimpleNamespace(plan=SimpleNamespace(steps=steps))
         self.count = 0
 
     def __call__(self, gates: Mapping[str, Gate], blocks: Sequence[Block], *, distances: bool = True) -> Trial:
@@ -41,9 +38,14 @@ class Written:
         return Trial(cost=cost, macs=int(cost) + 1, dense_macs=10**6, distances=[error], view_error=error, seconds=1e-6)
 
 
+class OneByOne(Search):
+    def _groups(self, base: Trial) -> list[list[str]]:
+        return [[name] for name in COSTS]
+
+
 def search_of(trials: Any, minutes: float = 10.0) -> Search:
     weights = dict.fromkeys(COSTS, torch.ones(1))
-    return Search(trials, weights, [], [], until=time.monotonic() + 60 * minutes)
+    return OneByOne(trials, weights, [], [], until=time.monotonic() + 60 * minutes)
 
 
 def best_cost(error: float) -> float:
@@ -122,14 +124,29 @@ def test_damaged_notes_are_as_none(tmp_path: Path) -> None:
     Notes(None).write({}, [])
 
 
-def test_little_time_makes_few_groups_of_neighbours() -> None:
-    search = search_of(Written())
-    base = Trial(seconds=1e9)
-    groups = search._groups(base)
-    assert [name for group in groups for name in group] == list(COSTS)
-    assert 1 <= len(groups) <= len(COSTS)
-    search.until = time.monotonic() + 1e12
-    assert search._groups(base) == [[name] for name in COSTS]
+class Block2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow, self.wide = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.wide(self.narrow(x).relu()).sigmoid()
+
+
+def test_groups_are_of_values_alike() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), *(Block2() for _ in range(4)), nn.Conv2d(8, 1, 1)).eval()
+    plan = make_plan(net, torch.zeros(1, 3, 9, 8))
+    names = [name for step in plan.steps for name in step.outputs if name in plan.consumed & plan.kept]
+    for most in (1, 2, 3, 5, 8, 100):
+        groups = alike(plan, names, most)
+        assert sorted(name for group in groups for name in group) == sorted(names)
+        assert len(groups) == min(most, len(names))
+        assert all(group for group in groups)
+    source = {name: step.source for step in plan.steps for name in step.outputs}
+    kinds = alike(plan, names, 4)  # the input, the first convolution, the narrow ones, the wide ones
+    assert sorted(len(group) for group in kinds) == [1, 1, 4, 4]
+    assert all(len({source[name].split(".")[-1] for name in group}) == 1 for group in kinds)
+    assert all(group == sorted(group, key=names.index) for group in kinds)  # so halves are earlier and later
 
 
 def test_the_first_guess_follows_what_announcing_costs() -> None:

@@ -16,7 +16,7 @@ from saccade import Calibration, Gate, Plan, Preprocess, Stream, make_plan
 from saccade.calibrate.calibrate import busiest, calibrate, halves, holdout
 from saccade.calibrate.footage import Block, Clip, Footage
 from saccade.calibrate.measures import find_measure
-from saccade.calibrate.sensitivity import channel_weights
+from saccade.calibrate.sensitivity import channel_weights, evened
 from saccade.calibrate.trial import Trial, Trials, seconds_per_mac, thinned
 from saccade.errors import FileFormatError, InputError, StateError
 from saccade.kernels import cpu
@@ -82,7 +82,7 @@ def test_weights_are_the_mean_square_of_the_exact_derivative(plan: Plan) -> None
             if gradient is not None:
                 exact[name] += gradient.square().mean((0, 2, 3)) / size
     for name, weights in found.items():
-        assert torch.allclose(weights, exact[name], rtol=0.2), name
+        assert torch.allclose(weights, evened(exact[name]), rtol=0.2), name
 
 
 def test_weights_foretell_what_a_small_change_does(plan: Plan) -> None:
@@ -106,8 +106,8 @@ def test_what_nothing_depends_on_weighs_nothing() -> None:
 
     plan = make_plan(nn.Sequential(Half(), nn.Conv2d(3, 2, 1)).eval(), torch.zeros(1, 3, 4, 5))
     weights = channel_weights(plan, [[torch.ones(1, 3, 4, 5)]], view=list)["input"]
-    assert weights[1] == 0
-    assert weights[2] > 0
+    assert weights[1] == pytest.approx(0.1 * float(weights.mean()))  # but for what is shared out evenly
+    assert weights[2] > weights[0] > weights[1]
 
 
 # --- footage and trials

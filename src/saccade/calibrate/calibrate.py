@@ -25,6 +25,7 @@ from saccade.stream.calibration import Calibration, Holdout
 from saccade.stream.dense import dense_values
 
 BUSIEST, FOLLOWED = 4, 5  # blocks a search looks at, those with the most to do; frames counted of each half
+LOOKED_AT = 6  # frames whose gradients give the weights
 MARGIN = 0.9  # of the tolerance that the worst frame searched on may use
 TIGHTER, ATTEMPTS = 0.8, 4  # where held-out frames miss the tolerance, how much tighter to try, and how often
 ENOUGH = 0.99  # share of held-out frames that have to be within the tolerance
@@ -145,8 +146,9 @@ def calibrate_on(
     check_footage(footage)
     check_tolerance(footage, measure, tolerance)
     say("sensitivity of the output")
-    ends = (footage.searched[0], footage.searched[-1])
-    weights = channel_weights(plan, [footage.inputs(b.clip, b.counted[-1]) for b in ends], view=measure.view, seed=seed)
+    shown = [(b.clip, number) for b in footage.searched for number in (b.lead, b.counted[-1])]
+    chosen = [shown[index * len(shown) // LOOKED_AT] for index in range(min(LOOKED_AT, len(shown)))]
+    weights = channel_weights(plan, [footage.inputs(*frame) for frame in chosen], view=measure.view, seed=seed)
     say("what moves most")
     guess = {name: Gate(math.exp(log), weights[name]) for name, log in first_guess(plan, weights).items()}
     probes, judged = halves(busiest(trials, guess, footage.searched))

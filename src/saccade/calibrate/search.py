@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -148,14 +150,37 @@ class Search:
         return best
 
     def _groups(self, base: Trial) -> list[list[str]]:
-        """Returns the thresholds to move together: each alone where there is time, else neighbours in the plan."""
-        order = [name for step in self.trials.footage.plan.steps for name in step.outputs if name in self.weights]
+        """Returns the thresholds to move together: each alone where there is time, else those alike."""
         affordable = int(PROBING * max(0.0, self.until - time.monotonic()) / max(1e-3, base.seconds))
-        count = min(len(order), max(FEWEST, affordable))
-        groups: list[list[str]] = [[] for _ in range(count)]
-        for index, name in enumerate(order):
-            groups[index * count // len(order)].append(name)
-        return groups
+        return alike(self.trials.footage.plan, self.weights, max(FEWEST, affordable))
+
+
+def alike(plan: Plan, names: Collection[str], most: int) -> list[list[str]]:
+    """Returns values in at most `most` groups that are likely to want their thresholds moved the same way.
+
+    Alike are values of one shape made by the same operation at the same place of a repeated block: of modules whose
+    names differ in numbers only. While there are fewer groups than allowed, the dearest is cut in an earlier and a
+    later half; where there are too many, the cheapest are joined.
+    """
+    costs = announcing_costs(plan)
+    kinds: dict[Any, list[str]] = {}
+    for step in plan.steps:
+        for name in step.outputs:
+            if name in names:
+                shape = plan.values[name].shape
+                kinds.setdefault((re.sub(r"\d+", "", step.source), step.op, shape), []).append(name)
+
+    def worth(group: list[str]) -> float:
+        return sum(costs[name] * plan.values[name].positions for name in group)
+
+    groups = sorted(kinds.values(), key=worth)
+    while len(groups) > most:
+        groups = sorted([groups[0] + groups[1], *groups[2:]], key=worth)
+    while len(groups) < most and any(len(group) > 1 for group in groups):
+        dearest = max((group for group in groups if len(group) > 1), key=worth)
+        groups.remove(dearest)
+        groups += [dearest[: len(dearest) // 2], dearest[len(dearest) // 2 :]]
+    return groups
 
 
 def _rise(before: float, after: float) -> float:

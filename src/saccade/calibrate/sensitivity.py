@@ -11,6 +11,7 @@ from torch import Tensor
 from saccade.graph.plan import Plan
 from saccade.stream.dense import dense_values
 
+EVENED = 0.1
 View = Callable[[list[Tensor]], list[Tensor]]
 
 
@@ -32,7 +33,8 @@ def channel_weights(
         seed: of the projections.
 
     Returns:
-        One vector per kept floating-point value with a channel axis; a value nothing depends on has weights 0.
+        One vector per kept floating-point value with a channel axis, evened out a little; a value nothing depends on
+        has weights 0.
     """
     generator = torch.Generator().manual_seed(seed)
     wanted = {name for name in plan.kept if is_gated_by_norm(plan, name)}
@@ -52,7 +54,15 @@ def channel_weights(
                 if gradient is not None:
                     sums[name] += _per_channel(gradient.double().square(), plan.values[name].channel_axis)
     count = max(1, projections * len(frames))
-    return {name: (total / count).float() for name, total in sums.items()}
+    return {name: evened(total / count).float() for name, total in sums.items()}
+
+
+def evened(weights: Tensor) -> Tensor:
+    """Returns weights with a tenth of their sum shared out evenly.
+
+    A channel that happens to be silent on the frames looked at has no gradient, and would never be heard again.
+    """
+    return (1 - EVENED) * weights + EVENED * weights.mean()
 
 
 def is_gated_by_norm(plan: Plan, name: str) -> bool:
