@@ -38,12 +38,16 @@ def row() -> dict[str, Any]:
         "macs_ratio": 8.0,
         "seconds": 60.0,
         "holdout": {"mean": 0.01, "worst": 0.03, "within_tolerance": 0.99},
-        "curves": {"global": curve((2.0, 0.005), (4.0, 0.02)), "guess": curve((3.0, 0.02)), "calibrated": curve((8.0, 0.01))},
+        "curves": {
+            "global": curve((2.0, 0.005), (4.0, 0.02)),
+            "guess": curve((3.0, 0.02)),
+            "calibrated": curve((8.0, 0.01)),
+        },
         "times": {
             **{each: {"mean_ms": 1.5, "mean": 0.01} for each in ("calibrated", "dense", "motion")},
             "motion_share": 0.25,
         },
-    }  # fmt: skip
+    }
 
 
 def test_gains_are_at_the_calibrated_distance() -> None:
