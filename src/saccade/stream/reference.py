@@ -14,7 +14,7 @@ from saccade.graph.plan import Plan, Step
 from saccade.kernels.call import Ref
 from saccade.kernels.table import find_rule
 from saccade.masks import broadcast
-from saccade.stream.checks import refuse_not_finite
+from saccade.stream.checks import NOTHING, check_forced, refuse_not_finite
 from saccade.stream.gate import GateSettings
 from saccade.stream.gated import GatedMemory, is_gated, step_macs
 from saccade.stream.passes import Pass
@@ -36,12 +36,23 @@ class ReferenceExecutor:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
-    def run(self, state: StreamState, inputs: Sequence[Tensor], settings: GateSettings) -> Pass:
-        """Returns the pass over one frame, and moves the state on by it; nothing moves where it raises."""
+    def run(
+        self,
+        state: StreamState,
+        inputs: Sequence[Tensor],
+        settings: GateSettings,
+        *,
+        forced: Mapping[str, Tensor] = NOTHING,
+    ) -> Pass:
+        """Returns the pass over one frame, and moves the state on by it; nothing moves where it raises.
+
+        See `saccade.stream.executors.Executor.run`.
+        """
+        check_forced(self.plan, forced)
         for name, tensor in zip(self.plan.inputs, inputs, strict=True):
             refuse_not_finite(name, tensor, state.frames)
         with torch.no_grad():
-            frame = _Frame(self.plan, state, settings)
+            frame = _Frame(self.plan, state, settings, forced)
             for step in self.plan.steps:
                 if is_gated(step):
                     frame.gated(step)
@@ -54,8 +65,8 @@ class ReferenceExecutor:
 class _Frame:
     """One frame on its way through the plan; the state is replaced only by `commit`."""
 
-    def __init__(self, plan: Plan, state: StreamState, settings: GateSettings) -> None:
-        self.plan, self.state, self.settings = plan, state, settings
+    def __init__(self, plan: Plan, state: StreamState, settings: GateSettings, forced: Mapping[str, Tensor]) -> None:
+        self.plan, self.state, self.settings, self.forced = plan, state, settings, forced
         self.first = settings.is_reference(state.frames)
         self.memory = GatedMemory(plan, state.private, first=self.first)
         self.values: dict[str, Tensor] = {}
@@ -75,7 +86,7 @@ class _Frame:
 
     def step(self, step: Step, inputs: Sequence[Tensor]) -> None:
         told = any(bool(self.announced[name].any()) for name in step.inputs)
-        active = find_active(self.plan, step, self.announced, told=told, first=self.first)
+        active = find_active(self.plan, step, self.announced, told=told, first=self.first, forced=self.forced)
         count = [int(mask.sum()) for mask in active]
         gate_macs = 0
         if step.calls and told and not self.first:
@@ -110,7 +121,8 @@ class _Frame:
         (name,) = step.outputs
         spec = self.plan.values[name]
         told = any(bool(self.announced[source].any()) for source in step.inputs)
-        done = self.memory.advance(step, self.state.values.get(name), self.announced, self.lookup)
+        forced = self.forced.get(name)
+        done = self.memory.advance(step, self.state.values.get(name), self.announced, self.lookup, forced)
         gate_macs = done.gate_macs + (spec.positions if told and not self.first else 0)
         gate_macs += self.keep(name, done.result, done.active)
         active = int(done.active.sum())
@@ -163,7 +175,15 @@ class _Frame:
         return Pass(outputs, Cost.total(costs, ms=0.0), lambda: costs, lambda: self.active)
 
 
-def find_active(plan: Plan, step: Step, announced: Mapping[str, Tensor], *, told: bool, first: bool) -> list[Tensor]:
+def find_active(
+    plan: Plan,
+    step: Step,
+    announced: Mapping[str, Tensor],
+    *,
+    told: bool,
+    first: bool,
+    forced: Mapping[str, Tensor] = NOTHING,
+) -> list[Tensor]:
     """Returns the active positions of each output of a step.
 
     Args:
@@ -172,7 +192,13 @@ def find_active(plan: Plan, step: Step, announced: Mapping[str, Tensor], *, told
         announced: masks of the values computed before it.
         told: whether any value it reads has an announced position.
         first: whether this is the first frame, which computes everything.
+        forced: by value, positions to compute besides.
     """
+    masks = _supported(plan, step, announced, told=told, first=first)
+    return [mask | forced[name] if name in forced else mask for name, mask in zip(step.outputs, masks, strict=True)]
+
+
+def _supported(plan: Plan, step: Step, announced: Mapping[str, Tensor], *, told: bool, first: bool) -> list[Tensor]:
     specs = [plan.values[name] for name in step.outputs]
     if first or not step.calls:
         return [spec.full_mask(True) for spec in specs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class Bound:
         self._dtype = torch.bfloat16 if compiled.precision == "bfloat16" else torch.float32
         self._by_row = dict(enumerate(self.plan.steps))
         self._inputs: list[Tensor] = []
+        self._forced: Mapping[str, Tensor] = {}
         self._results: dict[str, Tensor] = {}  # what was returned last
         self._weights: dict[str, Tensor] = {}  # of the gates, as the engine reads them
         self._allocate()
@@ -60,15 +62,17 @@ class Bound:
         """Returns whether a state's values are those in the engine's memory, and nobody has replaced them since."""
         return state.values is self._values
 
-    def run(self, frames: list[Tensor | Picture], *, first: bool) -> int:
+    def run(self, frames: list[Tensor | Picture], *, first: bool, forced: Mapping[str, Tensor]) -> int:
         """Runs one frame; returns -1, or which input is not finite."""
+        self._forced = {name: mask.contiguous() for name, mask in forced.items()}
         self._inputs = [frame for frame in frames if isinstance(frame, Tensor)]
         given = [
             (frame.data_ptr(), 0, 0) if isinstance(frame, Tensor) else (0, frame.rows.data_ptr(), frame.mask.data_ptr())
             for frame in frames
         ]
-        bad: int = self.engine.run(given, first, self._run_outside)
-        self._inputs = []
+        masks = [(self.compiled.ids[name], mask.data_ptr()) for name, mask in self._forced.items()]
+        bad: int = self.engine.run(given, first, masks, self._run_outside)
+        self._inputs, self._forced = [], {}
         return bad
 
     def output(self, ref: Ref) -> Tensor:
@@ -176,5 +180,6 @@ class Bound:
             self.records,
             self.gates,
             first=first,
+            forced=self._forced,
             count=lambda name, active, announced: self.engine.set_counts(self.compiled.ids[name], active, announced),
         )
