@@ -13,6 +13,7 @@ from saccade.graph.plan import Plan
 from saccade.kernels.cpu import native_module, warn_once, why_missing
 from saccade.stream.checks import NOTHING
 from saccade.stream.gate import GateSettings
+from saccade.stream.moves import NO_MOVES, Move
 from saccade.stream.native import NativeExecutor, why_unfit
 from saccade.stream.passes import Pass
 from saccade.stream.reference import ReferenceExecutor
@@ -37,6 +38,7 @@ class Executor(Protocol):
         settings: GateSettings,
         *,
         forced: Mapping[str, Tensor] = NOTHING,
+        moves: Mapping[str, Move] = NO_MOVES,
     ) -> Pass:
         """Returns the pass over one frame, and moves the state on by it.
 
@@ -47,6 +49,9 @@ class Executor(Protocol):
             forced: by the name of a value that a step computes, a bool mask of its mask shape: positions that are
                 computed in this frame whatever changed. What becomes of them is the change rule's: compared, and
                 announced where they moved by more than the threshold. A gated convolution is computed whole there.
+            moves: by the name of a value that is kept, how far what is stored of it moves before the frame is compared
+                with it. Where nothing comes from, what was there stays: whoever moves values says with `forced` what of
+                them and of what reads them no longer holds. Not for reference frames, which compare nothing.
 
         Raises:
             InputError: an input holds NaN or infinite values, or `forced` does not fit the plan. Nothing has moved.

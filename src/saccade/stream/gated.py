@@ -46,9 +46,9 @@ def last_name(value: str) -> str:
     return f"{value}/last"
 
 
-def sum_name(step: Step) -> str:
-    """Returns what a state calls a step's z, kept before the non-linearity."""
-    return f"{step.outputs[0]}/z"
+def sum_name(value: str) -> str:
+    """Returns what a state calls z of the step that makes a value, kept before the non-linearity."""
+    return f"{value}/z"
 
 
 def input_of(step: Step) -> str:
@@ -64,7 +64,7 @@ def memory_specs(plan: Plan) -> dict[str, ValueSpec]:
         if is_gated(step):
             specs[last_name(input_of(step))] = plan.values[input_of(step)]
             if keeps_sum(step.calls):
-                specs[sum_name(step)] = plan.values[step.outputs[0]]
+                specs[sum_name(step.outputs[0])] = plan.values[step.outputs[0]]
     return specs
 
 
@@ -138,7 +138,7 @@ class GatedMemory:
             z = self._convolve(call, call.arguments["x"], lookup)
             fires, gate_macs = out.full_mask(True), 0
         else:
-            before = self.held[sum_name(step)] if keeps_sum(step.calls) else old
+            before = self.held[sum_name(step.outputs[0])] if keeps_sum(step.calls) else old
             assert before is not None
             touched = GATED_CONVOLUTION.support(call, announced, self.plan.scope, out)
             fires = find_fires(call, residual, touched, lookup)
@@ -158,7 +158,7 @@ class GatedMemory:
             z = torch.where(forced, self._convolve(call, call.arguments["x"], lookup), z)
             fires = fires | forced
         if keeps_sum(step.calls):
-            self.held[sum_name(step)] = z.contiguous()
+            self.held[sum_name(step.outputs[0])] = z.contiguous()
         active = fires
         for later in step.calls[1:]:
             for operand in later.values():

@@ -16,7 +16,8 @@ from saccade.kernels.table import find_rule
 from saccade.masks import broadcast
 from saccade.stream.checks import NOTHING, check_forced, refuse_not_finite
 from saccade.stream.gate import GateSettings
-from saccade.stream.gated import GatedMemory, is_gated, step_macs
+from saccade.stream.gated import GatedMemory, is_gated, last_name, step_macs, sum_name
+from saccade.stream.moves import NO_MOVES, Move, moved
 from saccade.stream.passes import Pass
 from saccade.stream.record import start_record
 from saccade.stream.state import StreamState
@@ -43,6 +44,7 @@ class ReferenceExecutor:
         settings: GateSettings,
         *,
         forced: Mapping[str, Tensor] = NOTHING,
+        moves: Mapping[str, Move] = NO_MOVES,
     ) -> Pass:
         """Returns the pass over one frame, and moves the state on by it; nothing moves where it raises.
 
@@ -52,7 +54,7 @@ class ReferenceExecutor:
         for name, tensor in zip(self.plan.inputs, inputs, strict=True):
             refuse_not_finite(name, tensor, state.frames)
         with torch.no_grad():
-            frame = _Frame(self.plan, state, settings, forced)
+            frame = _Frame(self.plan, state, settings, forced, moves)
             for step in self.plan.steps:
                 if is_gated(step):
                     frame.gated(step)
@@ -65,17 +67,31 @@ class ReferenceExecutor:
 class _Frame:
     """One frame on its way through the plan; the state is replaced only by `commit`."""
 
-    def __init__(self, plan: Plan, state: StreamState, settings: GateSettings, forced: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        state: StreamState,
+        settings: GateSettings,
+        forced: Mapping[str, Tensor],
+        moves: Mapping[str, Move],
+    ) -> None:
         self.plan, self.state, self.settings, self.forced = plan, state, settings, forced
         self.first = settings.is_reference(state.frames)
-        self.memory = GatedMemory(plan, state.private, first=self.first)
         self.values: dict[str, Tensor] = {}
         self.movers: dict[str, Step] = {}
         self.announced: dict[str, Tensor] = {}
         self.active: dict[str, Tensor] = {}
         self.costs: list[StepCost] = []
-        self.records = dict(state.records)
         self.gates = dict(state.gates)
+        self.records, self.before, private = dict(state.records), dict(state.values), dict(state.private)
+        for name, move in moves.items():
+            self.before[name] = moved(self.before[name], move)
+            if name in self.records:
+                self.records[name] = self.records[name].holding(moved(self.records[name].tensor(), move))
+            for own in (last_name(name), sum_name(name)):
+                if own in private:
+                    private[own] = moved(private[own], move)
+        self.memory = GatedMemory(plan, private, first=self.first)
 
     def lookup(self, ref: Ref) -> Tensor:
         if ref.kind == "weight":
@@ -100,7 +116,7 @@ class _Frame:
                 gate_macs += self.keep(name, result, mask)
         else:
             for name, mask in zip(step.outputs, active, strict=True):
-                self.values[name] = self.state.values[name]
+                self.values[name] = self.before[name]
                 self.announced[name] = mask
         positions = sum(self.plan.values[name].positions for name in step.outputs)
         self.active[step.name] = active[0]
@@ -122,7 +138,7 @@ class _Frame:
         spec = self.plan.values[name]
         told = any(bool(self.announced[source].any()) for source in step.inputs)
         forced = self.forced.get(name)
-        done = self.memory.advance(step, self.state.values.get(name), self.announced, self.lookup, forced)
+        done = self.memory.advance(step, self.before.get(name), self.announced, self.lookup, forced)
         gate_macs = done.gate_macs + (spec.positions if told and not self.first else 0)
         gate_macs += self.keep(name, done.result, done.active)
         active = int(done.active.sum())
@@ -155,7 +171,7 @@ class _Frame:
                 self.records[name] = start_record(self.state.record, value, spec)
             self.values[name] = value
             return 0
-        old = self.state.values[name]
+        old = self.before[name]
         value = torch.where(active, result, old).contiguous()
         self.values[name] = value
         if name not in self.plan.consumed:

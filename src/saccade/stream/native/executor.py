@@ -13,6 +13,7 @@ from saccade.errors import InputError
 from saccade.graph.plan import Plan
 from saccade.stream.checks import NOTHING, check_forced, refuse_not_finite
 from saccade.stream.gate import GateSettings
+from saccade.stream.moves import NO_MOVES, Move
 from saccade.stream.native.bound import Bound
 from saccade.stream.native.compile import PRECISIONS, shared_program
 from saccade.stream.passes import Pass
@@ -58,6 +59,7 @@ class NativeExecutor:
         settings: GateSettings,
         picture: Picture | None = None,
         forced: Mapping[str, Tensor] = NOTHING,
+        moves: Mapping[str, Move] = NO_MOVES,
     ) -> Pass:
         """Returns the pass over one frame, and moves the state on by it.
 
@@ -70,6 +72,7 @@ class NativeExecutor:
             settings: the gates.
             picture: the frame's preprocessed rows and which of them may have changed, in place of the one input.
             forced: by value, positions to compute whatever changed; see `Executor.run`.
+            moves: by value, how far what is stored moves before the frame; see `Executor.run`.
 
         Raises:
             InputError: an input holds NaN or infinite values, or `forced` does not fit the plan.
@@ -81,8 +84,12 @@ class NativeExecutor:
         first = settings.is_reference(state.frames)
         frames: list[Tensor | Picture] = [picture] if picture else [tensor.contiguous() for tensor in inputs]
         bound.engine.set_profiling(self.profile)
+        if moves:
+            for name, tensor in zip(self.plan.inputs, inputs, strict=False):  # none of them with a picture
+                refuse_not_finite(name, tensor, state.frames)
         try:
-            bad = bound.run(frames, first=first, forced=forced)
+            bound.move(moves)
+            bad = bound.run(frames, first=first, forced=forced, moved=bool(moves))
             if first and bad < 0:
                 bound.start_records(settings)
         except BaseException:
