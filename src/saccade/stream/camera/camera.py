@@ -8,7 +8,7 @@ from torch import Tensor
 
 from saccade.graph.plan import Plan
 from saccade.stream.camera.estimate import Lines, changed_share, displacement, displacement_macs
-from saccade.stream.camera.shift import STAYS, Shift, find_places, find_shift, why_fixed
+from saccade.stream.camera.shift import STAYS, Geography, Shift, find_shift, why_fixed
 from saccade.stream.gate import GateSettings
 from saccade.stream.state import StreamState
 
@@ -37,7 +37,7 @@ class Camera:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.reason, self.macs, self.shift = plan, why_fixed(plan), 0, (0, 0)
-        self._places = {} if self.reason else find_places(plan)
+        self._geography = None if self.reason else Geography(plan)
         self._shifts: OrderedDict[tuple[int, int], Shift] = OrderedDict()
         self._lines: tuple[tuple[int, int], Lines] | None = None  # of which generation and frame
         self._rest = self._vain = 0
@@ -68,19 +68,23 @@ class Camera:
         if standing < QUIET:
             return STAYS
         shift = self._find(state, now, before, standing)
+        if shift is None:
+            return STAYS
         if shift is STAYS:
             self._rest, self._vain = min(2**self._vain, LONGEST_REST), min(self._vain + 1, 30)
         else:
             self._vain = 0
         return shift
 
-    def _find(self, state: StreamState, now: Tensor, before: Tensor, standing: float) -> Shift:
+    def _find(self, state: StreamState, now: Tensor, before: Tensor, standing: float) -> Shift | None:
+        """Returns the shift that leaves clearly less to compute, `STAYS` where none does, None for a frame that will be
+        refused."""
         lines, height, width = Lines.of(now), now.shape[2], now.shape[3]
         last = self._lines[1] if self._lines and self._lines[0] == (state.generation, state.frames) else None
         self.macs += now.numel() * (1 if last else 2) + displacement_macs(height, width)
         by = displacement(lines, last or Lines.of(before))
         if not lines.finite:
-            return STAYS
+            return None
         self._lines = (state.generation, state.frames + 1), lines
         if by == (0, 0):
             return STAYS
@@ -94,7 +98,8 @@ class Camera:
 
     def _shift(self, by: tuple[int, int]) -> Shift:
         if by not in self._shifts:
-            self._shifts[by] = find_shift(self.plan, by, self._places)
+            assert self._geography is not None
+            self._shifts[by] = find_shift(self._geography, by)
             if len(self._shifts) > REMEMBERED:
                 self._shifts.popitem(last=False)
         self._shifts.move_to_end(by)

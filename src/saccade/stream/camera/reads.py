@@ -241,30 +241,33 @@ def weights_are_spread(call: Call, scope: Scope, axes: Axes, out: ValueSpec) -> 
     return False
 
 
-def entered(size: int, by: int) -> Tensor:
-    """Returns which positions of an axis nothing comes to from within when it moves, (size,) bool."""
-    come_from = torch.arange(size) + by
-    return (come_from < 0) | (come_from >= size)
+def outside(reads: Reads, before: int) -> Tensor:
+    """Returns which positions of a result's axis read beyond the input's `before` positions, (result size,) bool."""
+    return ((reads.index != NONE) & ((reads.index < 0) | (reads.index >= before))).any(1)
 
 
-def differing(reads: Reads, before: int, by: int, dirty: Tensor) -> Tensor:
+def differing(edge: Tensor, by: int) -> Tensor:
     """Returns which positions of a result's axis must be made anew when it moves, (result size,) bool.
 
     Args:
-        reads: what the axis reads.
-        before: the input's size along it.
+        edge: (result size,) bool, those that read padding.
         by: by how many positions the result moves.
-        dirty: (before,) bool, the input's positions that are not what was a move further before.
     """
-    outside = (reads.index != NONE) & ((reads.index < 0) | (reads.index >= before))
-    anew = dirty[reads.index.clamp(0, before - 1)] & (reads.index != NONE) & ~outside
-    new = anew.any(1)
-    if by:
-        size = len(new)
-        edge = outside.any(1)
-        gone = entered(size, by)
-        new = new | edge | gone | edge[(torch.arange(size) + by).clamp(0, size - 1)]
+    size = len(edge)
+    if by == 0:
+        return torch.zeros_like(edge)
+    if abs(by) >= size:
+        return torch.ones_like(edge)
+    new = edge.clone()
+    new[max(0, -by) : size - max(0, by)] |= edge[max(0, by) : size + min(0, by)]
+    new[size - by if by > 0 else 0 : size if by > 0 else -by] = True
     return new
+
+
+def reading(reads: Reads, dirty: Tensor) -> Tensor:
+    """Returns which positions of a result's axis read a dirty one of the input's, (result size,) bool."""
+    inside = (reads.index >= 0) & (reads.index < len(dirty))
+    return (dirty[reads.index.clamp(0, len(dirty) - 1)] & inside).any(1)
 
 
 def whole(fraction: Fraction) -> int | None:

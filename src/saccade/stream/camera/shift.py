@@ -31,9 +31,11 @@ from saccade.masks import ValueSpec
 from saccade.stream.camera.reads import (
     Axes,
     FixedError,
+    Reads,
     differing,
-    entered,
     map_axes,
+    outside,
+    reading,
     weights_are_spread,
     whole,
 )
@@ -85,63 +87,96 @@ def why_fixed(plan: Plan) -> str:
     return ""
 
 
-def find_places(plan: Plan) -> dict[str, Place]:
-    """Returns where each value lies over the one input picture; those that do not lie over it are left out."""
-    places = {plan.inputs[0]: Place((2, 3), (Fraction(1), Fraction(1)))}
-    for step in plan.steps:
-        place = _place(plan, step, places) if step.calls and len(step.outputs) == 1 else None
-        if place is not None:
-            places[step.outputs[0]] = place
-    return places
+@dataclass(frozen=True, eq=False)
+class _Through:
+    """How a step's result reads one of its inputs: axis by axis, and which positions read padding."""
+
+    axes: Axes
+    reads: tuple[Reads, Reads]
+    edges: tuple[Tensor, Tensor]
 
 
-def _place(plan: Plan, step: Step, places: Mapping[str, Place]) -> Place | None:
-    for call in step.calls:
-        for name in call.values():
-            if name not in places:
-                continue
+class Geography:
+    """Where a plan's values lie over its one input picture; the same for every movement.
+
+    Args:
+        plan: a plan of which something can move (`why_fixed`).
+
+    Attributes:
+        places: by value name; values that do not lie over the picture are left out.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._through: dict[tuple[int, str, Axes], _Through | str] = {}
+        self.places = {plan.inputs[0]: Place((2, 3), (Fraction(1), Fraction(1)))}
+        for step in plan.steps:
+            place = self._place(step) if step.calls and len(step.outputs) == 1 else None
+            if place is not None:
+                self.places[step.outputs[0]] = place
+
+    def _place(self, step: Step) -> Place | None:
+        for call in step.calls:
+            for name in call.values():
+                before = self.places.get(name)
+                way = (
+                    None if before is None else self.through(call, name, before.axes, self.plan.values[step.outputs[0]])
+                )
+                if before is not None and isinstance(way, _Through):
+                    down, right = (stride * read.step for stride, read in zip(before.stride, way.reads, strict=True))
+                    return Place(way.axes, (down, right))
+        return None
+
+    def through(self, call: Call, name: str, axes: Axes, out: ValueSpec) -> _Through | str:
+        """Returns how the result `out` of a step's call reads a value with these axes, or why not place by place."""
+        key = (id(call), name, axes)
+        if key not in self._through:
             try:
-                mapped = map_axes(call, name, places[name].axes, plan.scope, plan.values[step.outputs[0]])
-            except FixedError:
-                continue
-            down, right = (stride * read.step for stride, read in zip(places[name].stride, mapped.reads, strict=True))
-            return Place(mapped.axes, (down, right))
-    return None
+                mapped = map_axes(call, name, axes, self.plan.scope, out)
+            except FixedError as reason:
+                self._through[key] = str(reason)
+            else:
+                shape = self.plan.values[name].shape
+                top, left = (outside(read, shape[axis]) for read, axis in zip(mapped.reads, axes, strict=True))
+                self._through[key] = _Through(mapped.axes, mapped.reads, (top, left))
+        return self._through[key]
 
 
 @dataclass(frozen=True, eq=False)
 class _Moved:
-    """A value that moves: by how many positions, and which of its rows and columns are not what was `by` further on."""
+    """A value that moves: by how many positions, and which rows and columns of it are not what was `by` further on.
+
+    Of values that are kept these are only those that nothing came to (None): who reads one of them read beyond the edge
+    before, and is told by that.
+    """
 
     axes: Axes
     by: tuple[int, int]
-    dirty: tuple[Tensor, Tensor]
+    dirty: tuple[Tensor, Tensor] | None
 
 
 class _ScatteredError(Exception):
     """What a step reads did not move as one; the message says how."""
 
 
-def find_shift(plan: Plan, by: tuple[int, int], places: Mapping[str, Place] | None = None) -> Shift:
-    """Returns what becomes of a stream's history when the picture moved by (down, right) input pixels.
-
-    Args:
-        plan: a plan of which something can move (`why_fixed`).
-        by: the movement; not (0, 0).
-        places: `find_places` of the plan, where that is known already.
-    """
-    return _Shifting(plan, by, find_places(plan) if places is None else places).run()
+def find_shift(geography: Geography, by: tuple[int, int]) -> Shift:
+    """Returns what becomes of a stream's history when the picture moved by (down, right) input pixels, not (0, 0)."""
+    return _Shifting(geography, by).run()
 
 
 @dataclass(eq=False)
 class _Shifting:
-    plan: Plan
+    geography: Geography
     by: tuple[int, int]
-    places: Mapping[str, Place]
     moved: dict[str, _Moved] = field(default_factory=dict)
     scattered: set[str] = field(default_factory=set)
     forced: dict[str, Tensor] = field(default_factory=dict)
+    lines: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> Plan:
+        return self.geography.plan
 
     def run(self) -> Shift:
         kept = 0.0
@@ -165,23 +200,19 @@ class _Shifting:
     def staying(self, step: Step) -> float:
         """Returns the share of a step's positions that hold after the move; of one that cannot move, none."""
         (name, *others) = step.outputs
-        if others or not step.gated or name not in self.moved:
+        if others or step.name in self.reasons or name not in self.lines:
             return 0.0
-        return 1 - float(self.forced[name].float().mean())
+        top, left = (float(line.double().mean()) for line in self.lines[name])
+        return (1 - top) * (1 - left)
 
     def place(self, name: str) -> None:
         """Moves a value as far as the picture, where its stride allows that, else leaves it where it is."""
-        place = self.places.get(name)
+        place = self.geography.places.get(name)
         if place is None:
             return
         steps = [whole(by / stride) for by, stride in zip(self.by, place.stride, strict=True)]
         if None not in steps and any(steps):
-            self.move(name, place.axes, (steps[0] or 0, steps[1] or 0))
-
-    def move(self, name: str, axes: Axes, by: tuple[int, int]) -> None:
-        shape = self.plan.values[name].shape
-        down, right = (entered(shape[axis], step) for axis, step in zip(axes, by, strict=True))
-        self.moved[name] = _Moved(axes, by, (down, right))
+            self.moved[name] = _Moved(place.axes, (steps[0] or 0, steps[1] or 0), None)
 
     def give_up(self, step: Step, reason: str) -> None:
         """Computes all of a step that is kept; data that only moves cannot be: whoever reads it is."""
@@ -209,34 +240,36 @@ class _Shifting:
                 if own is not None and result is not None:
                     if (own.axes, own.by) != (result.axes, result.by):
                         raise _ScatteredError("what it reads moved by different amounts")
-                    (top, left), (down, right) = result.dirty, own.dirty
-                    own = _Moved(own.axes, own.by, (top | down, left | right))
+                    own = _Moved(own.axes, own.by, _joined(result.dirty, own.dirty))
                 result = own or result
         assert result is not None
         self.check_still(step, result, out)
         name = step.outputs[0]
-        if step.gated:
-            self.move(name, result.axes, result.by)
-            self.forced[name] = _cross(result, out)
-        else:
+        if not step.gated:
             self.moved[name] = result
+            return
+        assert result.dirty is not None
+        self.moved[name] = _Moved(result.axes, result.by, None)
+        self.lines[name] = result.dirty
+        self.forced[name] = _cross(result.axes, result.dirty, out)
 
     def through(self, call: Call, name: str, out: ValueSpec) -> _Moved | None:
         """Returns how a call's result moves with one of the values it reads; None for one that stays."""
         value = self.moved.get(name)
         if value is None:
             return None
-        try:
-            mapped = map_axes(call, name, value.axes, self.plan.scope, out)
-        except FixedError as error:
-            raise _ScatteredError(str(error)) from error
-        steps = [whole(by / read.step) for by, read in zip(value.by, mapped.reads, strict=True)]
+        way = self.geography.through(call, name, value.axes, out)
+        if isinstance(way, str):
+            raise _ScatteredError(way)
+        steps = [whole(by / read.step) for by, read in zip(value.by, way.reads, strict=True)]
         if None in steps:
             raise _ScatteredError("its stride does not divide the movement")
         by = (steps[0] or 0, steps[1] or 0)
-        sizes = [self.plan.values[name].shape[axis] for axis in value.axes]
-        down, right = (differing(mapped.reads[i], sizes[i], by[i], value.dirty[i]) for i in (0, 1))
-        return _Moved(mapped.axes, by, (down, right))
+        dirty = (differing(way.edges[0], by[0]), differing(way.edges[1], by[1]))
+        if value.dirty is not None:
+            top, left = (reading(read, line) for read, line in zip(way.reads, value.dirty, strict=True))
+            dirty = (dirty[0] | top, dirty[1] | left)
+        return _Moved(way.axes, by, dirty)
 
     def check_still(self, step: Step, result: _Moved, out: ValueSpec) -> None:
         """Raises where a step reads, beside what moved, a value that lies over the picture and did not."""
@@ -256,10 +289,19 @@ def _is_global(call: Call, spec: ValueSpec, result: _Moved, out: ValueSpec) -> b
     return all(axis < shift or spec.shape[axis - shift] == 1 for axis in result.axes)
 
 
-def _cross(value: _Moved, spec: ValueSpec) -> Tensor:
+Lines = tuple[Tensor, Tensor]
+
+
+def _joined(first: Lines | None, second: Lines | None) -> Lines:
+    assert first is not None
+    assert second is not None
+    return first[0] | second[0], first[1] | second[1]
+
+
+def _cross(axes: Axes, lines: Lines, spec: ValueSpec) -> Tensor:
     """Returns the mask of the rows and columns that are dirty."""
     mask = spec.full_mask(False)
-    for axis, line in zip(value.axes, value.dirty, strict=True):
+    for axis, line in zip(axes, lines, strict=True):
         shape = [1] * len(spec.shape)
         shape[axis] = -1
         mask |= line.reshape(shape)
@@ -268,5 +310,5 @@ def _cross(value: _Moved, spec: ValueSpec) -> Tensor:
 
 def shares_by_step(plan: Plan) -> dict[int, float]:
     """Returns the share of the macs that moves along when the picture moves by 1, 2, 4, ... 64 pixels both ways."""
-    places = find_places(plan)
-    return {step: find_shift(plan, (step, step), places).moved_macs for step in (1, 2, 4, 8, 16, 32, 64)}
+    geography = Geography(plan)
+    return {step: find_shift(geography, (step, step)).moved_macs for step in (1, 2, 4, 8, 16, 32, 64)}
