@@ -20,6 +20,7 @@ class StreamOptions:
     precision: str
     threads: int
     profile: bool = False
+    camera: str = "still"
 
     def open(self, plan: Plan, *, default_tolerance: float = DEFAULT_TOLERANCE) -> Stream:
         """Returns a stream of the plan.
@@ -37,4 +38,5 @@ class StreamOptions:
             precision=self.precision,
             threads=self.threads,
             profile=self.profile,
+            camera=self.camera,
         )
