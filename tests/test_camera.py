@@ -88,10 +88,12 @@ def test_threshold_0_stays_a_full_pass_however_the_picture_moves(seed: int, reco
 
 @needs_native
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_drawn_networks_stay_a_full_pass(precision: str) -> None:
+@pytest.mark.parametrize("isa", cpu.machine_isas())
+def test_drawn_networks_stay_a_full_pass(isa: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Operators and sizes of every kind, most of them tied to places in the picture in some way."""
+    monkeypatch.setenv(cpu.ISA_VARIABLE, isa)
     moves = 0
-    for seed in range(40):
+    for seed in range(30):
         draw = random.Random(seed)
         size, channels = (draw.randint(1, 24), draw.randint(1, 24)), draw.choice([1, 2, 3, 4, 16])
         kinds = [draw.choice(sorted(LAYERS)) for _ in range(draw.randint(1, 8))]
@@ -100,7 +102,7 @@ def test_drawn_networks_stay_a_full_pass(precision: str) -> None:
         for frame, by in pans(size, channels, seed, 4):
             assert same(run(stream, frame, by), stream.full_pass(frame)), (seed, kinds, by)
             moves += by != (0, 0) and len(find_shift(Geography(plan), by).moves) > 1
-    assert moves > 20
+    assert moves > 15
 
 
 OPERATORS: dict[str, tuple[nn.Module, int]] = {
@@ -311,6 +313,8 @@ def test_a_pan_of_video_frames_is_found(executor: str) -> None:
     plan = saccade.make_plan(small_network(), torch.zeros(1, 3, 96, 128), preprocess=saccade.Preprocess(mean=(0.4,)))
     stream = saccade.Stream(plan, threshold=0, executor=executor, camera="moving")
     for index, frame in enumerate(panned(5, (96, 128), (0, 8))):
+        frame[:, :, 40:60] = 0.5  # a bar that stands where the picture moves: no source pixel of it changes
+        frame[:, :, 40:60, 30:70] = 0.8
         picture = np.ascontiguousarray((255 * frame[0]).permute(1, 2, 0).to(torch.uint8).numpy())
         assert exact(stream, stream(picture), stream.full_pass(picture))
         assert stream.camera_shift == ((0, 8) if index else (0, 0))
@@ -331,6 +335,27 @@ def test_where_it_does_not_pay_it_is_hardly_tried() -> None:
     for frame in panned(70, (96, 128), (0, 4)):  # and it is found again
         stream(frame)
     assert stream.camera_shift == (0, 4)
+
+
+class Centred(nn.Module):
+    """Takes the picture's mean off first, so that whatever comes in at an edge changes everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x - x.mean((2, 3), keepdim=True)).relu())
+
+
+def test_moves_after_which_all_is_computed_anyway_are_given_up() -> None:
+    stream = saccade.Stream(Centred(), torch.zeros(1, 3, 64, 64), threshold=0, executor="reference", camera="moving")
+    moved = []
+    for index, frame in enumerate(panned(40, (64, 64), (0, 4))):
+        stream(frame)
+        moved += [index] if stream.camera_shift != (0, 0) else []
+    assert moved == [1, 3, 6, 11, 20, 37]
 
 
 def test_a_still_scene_stays_as_cheap_as_it_was(executor: str) -> None:

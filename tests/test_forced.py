@@ -163,8 +163,13 @@ def test_steps_that_run_in_torch_are_forced_too() -> None:
         stream = saccade.Stream(plan, threshold=1e6, executor=name)
         run(stream, torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(0)), {})
         frame = torch.rand(1, 3, 5, 6, generator=torch.Generator().manual_seed(1))
-        outputs.append(run(stream, frame, some(plan, 0.5, 1)))
-        assert stream.cost.executed_macs > 0
+        generator = torch.Generator().manual_seed(2)
+        shapes = [(value, plan.values[value].mask_shape) for value in computed(plan)]
+        masks = {value: torch.rand(shape, generator=generator) < 0.7 for value, shape in shapes}
+        outputs.append(run(stream, frame, masks))
+        assert [int(mask.sum()) for mask in stream.active.values()][1:] == [
+            int(masks[step.outputs[0]].sum()) for step in plan.steps if step.calls
+        ]
     assert same(*outputs)
 
 

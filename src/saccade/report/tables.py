@@ -8,12 +8,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from saccade.stream.camera import Geography, find_shift, why_fixed
+
 if TYPE_CHECKING:
     from saccade.evaluate.demo import DemoReport
     from saccade.evaluate.video_run import RunReport
     from saccade.graph import Plan
-    from saccade.stream.camera import Geography, find_shift, why_fixed
-from saccade.stream.native import NativeForms
+    from saccade.stream.native import NativeForms
 
 REFERENCE_NOTE = (
     "The reference executor computes every frame densely and selects what the rule would compute: its macs are "

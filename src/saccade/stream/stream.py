@@ -124,7 +124,10 @@ class Stream:
         self._last = self._run(self.state, self.settings, args, kwargs, self._pictures, self._camera)
         ms = (time.perf_counter() - started) * 1e3
         total = self._last.total
-        watching = self._camera.macs if self._camera else 0
+        watching = 0
+        if self._camera:
+            self._camera.learn(total)
+            watching = self._camera.macs
         self._cost = Cost(total.dense_macs, total.executed_macs, total.gate_macs + watching, ms)
         return pytree.tree_unflatten(list(self._last.outputs), self._out_spec)
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from torch import Tensor
 
+from saccade.cost import Cost
 from saccade.graph.plan import Plan
 from saccade.stream.camera.estimate import Lines, changed_share, displacement, displacement_macs
 from saccade.stream.camera.shift import STAYS, Geography, Shift, find_shift, why_fixed
@@ -14,6 +15,7 @@ from saccade.stream.state import StreamState
 
 QUIET = 0.25  # of the picture: where less changes, the camera stands
 WORTH = 0.9  # a move is made where it leaves less than this share of what there is to compute without
+VAIN = 0.95  # of the dense macs: a move after which more was computed gained nothing
 LONGEST_REST = 64  # frames
 REMEMBERED = 4  # displacements; their masks hold a byte for every position of the network
 
@@ -21,10 +23,11 @@ REMEMBERED = 4  # displacements; their masks hold a byte for every position of t
 class Camera:
     """Watches a stream's pictures for movement of the camera.
 
-    Per frame a few hundred small squares are compared with the frame before. Where many changed, the displacement is
+    Per frame some hundred small squares are compared with the frame before. Where many changed, the displacement is
     estimated, and the squares are compared again as they would lie then. A displacement is used if it leaves clearly
-    less to compute, by macs: what changed all the same, the edges, and the steps that do not move. After a vain try the
-    next frames are not looked at: 1, 2, 4 ... 64 of them; a displacement that is used begins that anew.
+    less to compute, by macs: what changed all the same, the edges, and the steps that do not move. After a vain try,
+    or a move that saved nothing, the next frames are not looked at: 1, 2, 4 ... 64 of them; a move that saves begins
+    that anew.
 
     Args:
         plan: the stream's.
@@ -71,10 +74,19 @@ class Camera:
         if shift is None:
             return STAYS
         if shift is STAYS:
-            self._rest, self._vain = min(2**self._vain, LONGEST_REST), min(self._vain + 1, 30)
-        else:
-            self._vain = 0
+            self._tire()
         return shift
+
+    def learn(self, cost: Cost) -> None:
+        """Takes what the last frame cost: a move after which nearly everything was computed all the same was vain."""
+        if self.shift != (0, 0):
+            if cost.macs_fraction > VAIN:
+                self._tire()
+            else:
+                self._vain = 0
+
+    def _tire(self) -> None:
+        self._rest, self._vain = min(2**self._vain, LONGEST_REST), min(self._vain + 1, 30)
 
     def _find(self, state: StreamState, now: Tensor, before: Tensor, standing: float) -> Shift | None:
         """Returns the shift that leaves clearly less to compute, `STAYS` where none does, None for a frame that will be
@@ -82,14 +94,18 @@ class Camera:
         lines, height, width = Lines.of(now), now.shape[2], now.shape[3]
         last = self._lines[1] if self._lines and self._lines[0] == (state.generation, state.frames) else None
         self.macs += now.numel() * (1 if last else 2) + displacement_macs(height, width)
-        by = displacement(lines, last or Lines.of(before))
+        down, right = displacement(lines, last or Lines.of(before))
         if not lines.finite:
             return None
         self._lines = (state.generation, state.frames + 1), lines
-        if by == (0, 0):
-            return STAYS
-        moved, cost = changed_share(now, before, by, state.gates[self.plan.inputs[0]])
-        self.macs += cost
+        moved, by = standing, (0, 0)
+        # What comes in at the sides disturbs the lines of a camera that moves one way only: those are asked too.
+        for way in dict.fromkeys([(down, right), (0, right), (down, 0)]):
+            if way == (0, 0) or moved < standing / 2:
+                continue
+            share, cost = changed_share(now, before, way, state.gates[self.plan.inputs[0]])
+            self.macs += cost
+            moved, by = min((moved, by), (share, way))
         if moved >= WORTH * standing:
             return STAYS
         shift = self._shift(by)

@@ -2,7 +2,7 @@
 
 A picture's rows and columns are summed up to two lines of numbers. A camera that turns or shakes moves those lines, and
 what else moves hardly changes them: the displacement is where one line's slopes fit the other's best. Whether the
-pictures then agree is asked of small squares, a few hundred spread over the picture.
+pictures then agree is asked of small squares, some hundred spread over the picture.
 """
 
 from __future__ import annotations
