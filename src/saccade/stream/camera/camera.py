@@ -15,7 +15,7 @@ from saccade.stream.state import StreamState
 
 QUIET = 0.25  # of the picture: where less changes, the camera stands
 WORTH = 0.9  # a move is made where it leaves less than this share of what there is to compute without
-VAIN = 0.95  # of the dense macs: a move after which more was computed gained nothing
+VAIN = 0.9  # of the dense macs: a move after which more was computed gained nothing
 LONGEST_REST = 64  # frames
 REMEMBERED = 4  # displacements; their masks hold a byte for every position of the network
 
@@ -41,6 +41,7 @@ class Camera:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.reason, self.macs, self.shift = plan, why_fixed(plan), 0, (0, 0)
         self._geography = None if self.reason else Geography(plan)
+        self._moved_macs: dict[tuple[int, int], float] = {}
         self._shifts: OrderedDict[tuple[int, int], Shift] = OrderedDict()
         self._lines: tuple[tuple[int, int], Lines] | None = None  # of which generation and frame
         self._rest = self._vain = 0
@@ -108,9 +109,10 @@ class Camera:
             moved, by = min((moved, by), (share, way))
         if moved >= WORTH * standing:
             return STAYS
-        shift = self._shift(by)
-        left = shift.moved_macs * moved + 1 - shift.moved_macs
-        return shift if left < WORTH * standing else STAYS
+        if by not in self._moved_macs:
+            self._moved_macs[by] = self._shift(by).moved_macs
+        left = self._moved_macs[by] * moved + 1 - self._moved_macs[by]
+        return self._shift(by) if left < WORTH * standing else STAYS
 
     def _shift(self, by: tuple[int, int]) -> Shift:
         if by not in self._shifts:
