@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from drawn_networks import LAYERS, Drawn
-from gated_networks import Block, gated_layers
+from gated_networks import Block, Gated, gated_layers
 from networks import RandomNetwork
 from test_laws import check_convolutions, check_record
 from torch import Tensor, nn
@@ -411,6 +411,11 @@ def test_plans_in_which_nothing_can_move_say_why() -> None:
     for model, example, reason in (
         (Two(), (picture, picture), "2 inputs"),
         (nn.Linear(4, 4), torch.zeros(1, 4), "is no picture"),
+        (
+            nn.Sequential(nn.ZeroPad2d(1), Gated(3, 4, norm=True)),
+            picture,
+            "adds up changes of data that is moved about",
+        ),
         (nn.Conv2d(3, 4, 3), torch.zeros(2, 3, 8, 8), "is no picture"),
     ):
         plan = saccade.make_plan(model, example)
