@@ -119,6 +119,9 @@ def run(
         bool,
         typer.Option("--verify", help="Compare every frame with the dense network (takes three times as long)."),
     ] = False,
+    camera: Annotated[
+        str, typer.Option(help="still, or moving: where the camera moves by whole pixels, the history moves along.")
+    ] = "still",
     profile: Annotated[
         bool, typer.Option("--profile", help="Measure where the time goes, by kind of step (native only).")
     ] = False,
@@ -135,7 +138,9 @@ def run(
         run_command(
             video,
             model=model,
-            options=StreamOptions(threshold, tolerance, record, executor, precision, threads, profile, calibration),
+            options=StreamOptions(
+                threshold, tolerance, record, executor, precision, threads, profile, camera, calibration
+            ),
             frames=frames,
             preprocess=preprocess,
             out=out,

@@ -23,7 +23,7 @@ class StreamOptions:
     precision: str
     threads: int
     profile: bool = False
-
+    camera: str = "still"
     calibration: Path | None = None
 
     def arguments(self) -> list[str]:
@@ -32,7 +32,8 @@ class StreamOptions:
         for name in ("threshold", "tolerance", "calibration", "record", "executor"):
             value = getattr(self, name)
             given += [] if value is None else [f"--{name}", str(value)]
-        given += [] if self.precision == "float32" else ["--precision", self.precision]
+        for name, usual in (("precision", "float32"), ("camera", "still")):
+            given += [] if getattr(self, name) == usual else [f"--{name}", getattr(self, name)]
         return given + ([] if self.threads == 1 else ["--threads", str(self.threads)])
 
     def open(self, plan: Plan, *, model: str | None = None, default_tolerance: float = DEFAULT_TOLERANCE) -> Stream:
@@ -57,6 +58,7 @@ class StreamOptions:
             precision=self.precision,
             threads=self.threads,
             profile=self.profile,
+            camera=self.camera,
         )
 
     def _calibration(self, plan: Plan, model: str | None) -> Calibration | None:

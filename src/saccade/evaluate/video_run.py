@@ -66,6 +66,8 @@ class RunReport:
         damage: what stopped the decoding before the end of the video, in words; None when nothing did.
         verify: how near the results stayed to the dense ones; None when that was not asked for.
         profile: where the time went, by kind of step, the dearest first; None when that was not asked for.
+        camera: "still", or "moving": the history moves along with the picture where that pays.
+        moved_frames: frames before which it did.
         precision: what values are stored in, "float32" or "bfloat16".
         stream_threads: threads that shared the work of a frame.
         isa: the native engine's instruction set; "" on the reference executor.
@@ -93,6 +95,8 @@ class RunReport:
     damage: str | None = None
     verify: Agreement | None = None
     profile: list[KindProfile] | None = None
+    camera: str = "still"
+    moved_frames: int = 0
     precision: str = "float32"
     stream_threads: int = 1
     isa: str = ""
@@ -148,7 +152,7 @@ def follow(
     comparison = Comparison(stream, reference) if verify and reference is not None else None
     profiler = Profiler(stream.plan) if stream.profile else None
     rows: list[tuple[int, int, int, float]] = []  # dense, executed and gate macs, milliseconds
-    interrupted, damage = False, None
+    interrupted, damage, moved = False, None, 0
     try:
         iterator = iter(source)
         while frames is None or len(rows) < frames:
@@ -166,6 +170,7 @@ def follow(
             outputs = stream(*inputs)
             elapsed = 1000 * (time.perf_counter() - began)
             cost = stream.cost
+            moved += stream.camera_shift != (0, 0)
             if profiler is not None and rows:  # the first frame is computed whole, and would stand for the others
                 profiler.add(stream)
             if comparison is not None:
@@ -199,6 +204,8 @@ def follow(
         damage=damage,
         verify=None if comparison is None else comparison.result(),
         profile=None if profiler is None else profiler.result(),
+        camera=stream.camera,
+        moved_frames=moved,
         precision=stream.precision,
         stream_threads=stream.threads,
         isa=stream.isa,

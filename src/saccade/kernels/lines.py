@@ -38,7 +38,8 @@ def _linear_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * scope.weights[call.arguments["weight"].name][-1]
 
 
-def _normalised_dims(call: Call, rank: int) -> list[int]:
+def normalised_dims(call: Call, rank: int) -> list[int]:
+    """Returns the axes a softmax, layer norm or running sum runs along, counted from the front."""
     if call.base == "layer_norm":
         return list(range(rank - len(call.arguments["normalized_shape"]), rank))
     return [call.arguments["dim"] % rank]
@@ -46,7 +47,7 @@ def _normalised_dims(call: Call, rank: int) -> list[int]:
 
 def _normalise_support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
     name = only_value(call)
-    return along(masks[name], _normalised_dims(call, len(out.shape))).expand(out.mask_shape)
+    return along(masks[name], normalised_dims(call, len(out.shape))).expand(out.mask_shape)
 
 
 def _same_axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:

@@ -8,6 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from saccade.stream.camera import Geography, find_shift, why_fixed
+
 if TYPE_CHECKING:
     from saccade.calibrate.calibrate import Calibrated
     from saccade.evaluate.demo import DemoReport
@@ -41,8 +43,20 @@ def explain_table(plan: Plan, engine: NativeForms) -> Table:
     table.caption = f"{plan.sparse_macs_share:.2%} of the macs are in sparse steps" + (
         f"; {dense} of {len(plan.steps)} steps are dense" if dense else ""
     )
-    table.caption += f"\nnative engine: {engine.summary()}"
+    table.caption += f"\nnative engine: {engine.summary()}\n{_camera(plan)}"
     return table
+
+
+def _camera(plan: Plan) -> str:
+    """Returns what of a plan moves along with a camera that moves, in a sentence."""
+    if problem := why_fixed(plan):
+        return f"moving camera: not followed: {problem}"
+    geography = Geography(plan)
+    shares = {by: find_shift(geography, (by, by)) for by in (1, 8, 32)}
+    told = ", ".join(f"{by} px {shift.moved_macs:.0%}" for by, shift in shares.items())
+    whole = [f"{name} ({why})" for name, why in shares[32].reasons.items()]
+    names = ", ".join(whole[:4]) + (f" and {len(whole) - 4} more" if len(whole) > 4 else "")
+    return f"moving camera: of the macs move along, by {told}" + (f"; computed whole: {names}" if whole else "")
 
 
 def run_table(report: RunReport) -> Table:
@@ -59,6 +73,8 @@ def run_table(report: RunReport) -> Table:
     table.add_row("macs, dense", dense)
     table.add_row("macs, executed and gate", f"{spent} ({macs(report.gate_macs)} of them gate)")
     table.add_row("macs ratio", number(report.macs_ratio, ".2f", " times fewer"))
+    if report.camera == "moving":
+        table.add_row("camera", f"moving: the history moved along before {report.moved_frames} frames")
     table.add_row("ms per frame", _timing(report.ms_per_frame.median, report.ms_per_frame.p90))
     table.add_row("state", f"{report.state_bytes / 2**20:.1f} MiB")
     if report.verify is not None:

@@ -17,6 +17,7 @@ from saccade.errors import InputError, StateError
 from saccade.graph import Plan, make_plan
 from saccade.preprocess import Preprocess
 from saccade.stream.calibration import Calibration
+from saccade.stream.camera import STAYS, Camera
 from saccade.stream.executors import Executor, choose_executor
 from saccade.stream.gate import Gate, GateSettings
 from saccade.stream.native import NativeExecutor
@@ -24,6 +25,8 @@ from saccade.stream.passes import Pass
 from saccade.stream.picture_source import PictureSource
 from saccade.stream.record import default_record
 from saccade.stream.state import StreamState
+
+CAMERAS = ("still", "moving")
 
 
 class Stream:
@@ -51,12 +54,15 @@ class Stream:
             (one number per position); by default the calibration's, "coarse" from a tolerance of 0.01 on, else
             "reference".
         preprocess: how a video frame becomes the model's input; the plan's own by default.
+        camera: "still", or "moving": where the camera moved by whole pixels of the input and that leaves less to
+            compute, the history moves along (docs/camera.md). Tried rarely where it does not pay.
         state: a state of the same plan to go on from; a fresh one by default.
 
     Raises:
         ModelError, FileFormatError: as `make_plan`.
         InputError: a threshold or tolerance below 0, or more than one of these and a calibration; a reference_every
-            below 1; an unknown executor, precision or record, or an executor that is not there or cannot run this plan.
+            below 1; an unknown executor, precision, record or camera, or an executor that is not there or cannot run
+            this plan.
         StateError: the state or the calibration belongs to another plan, or the state holds values in another
             precision.
     """
@@ -76,6 +82,7 @@ class Stream:
         profile: bool = False,
         record: str | None = None,
         preprocess: Preprocess | None = None,
+        camera: str = "still",
         state: StreamState | None = None,
     ) -> None:
         if calibration is not None and (threshold is not None or tolerance is not None):
@@ -109,6 +116,10 @@ class Stream:
         if record is None:
             record = default_record(tolerance) if calibration is None else calibration.record
         self.state = state if state is not None else self._fresh_state(record)
+        if camera not in CAMERAS:
+            raise InputError(f"unknown camera {camera!r}; expected one of {', '.join(CAMERAS)}")
+        self.camera = camera
+        self._camera = Camera(self.plan) if camera == "moving" else None
         self._pictures = PictureSource(self.plan)
         self._in_spec = pytree.treespec_loads(self.plan.in_spec)
         self._last: Pass | None = None
@@ -124,10 +135,14 @@ class Stream:
                 then unchanged and the stream can go on with the next frame.
         """
         started = time.perf_counter()
-        self._last = self._run(self.state, self.settings, args, kwargs, self._pictures)
+        self._last = self._run(self.state, self.settings, args, kwargs, self._pictures, self._camera)
         ms = (time.perf_counter() - started) * 1e3
         total = self._last.total
-        self._cost = Cost(total.dense_macs, total.executed_macs, total.gate_macs, ms)
+        watching = 0
+        if self._camera:
+            self._camera.learn(total)
+            watching = self._camera.macs
+        self._cost = Cost(total.dense_macs, total.executed_macs, total.gate_macs + watching, ms)
         return self.plan.structured(self._last.outputs)
 
     def full_pass(self, *args: Any, **kwargs: Any) -> Any:
@@ -186,6 +201,12 @@ class Stream:
         return self._last.seconds() if self._last else ()
 
     @property
+    def camera_shift(self) -> tuple[int, int]:
+        """How far the history moved before the last frame, (down, right) in pixels of the input: the frame at p was
+        compared with the one before at p + (down, right). (0, 0) where it did not move."""
+        return self._camera.shift if self._camera else (0, 0)
+
+    @property
     def active(self) -> Mapping[str, Tensor]:
         """By step name, the mask of positions computed in the last frame; empty before the first."""
         return self._last.active() if self._last else {}
@@ -202,7 +223,15 @@ class Stream:
                     "have; the names are those of its values, as `print(plan)` lists them"
                 )
 
-    def _run(self, state: StreamState, settings: GateSettings, args: Any, kwargs: Any, pictures: PictureSource) -> Pass:
+    def _run(
+        self,
+        state: StreamState,
+        settings: GateSettings,
+        args: Any,
+        kwargs: Any,
+        pictures: PictureSource,
+        camera: Camera | None = None,
+    ) -> Pass:
         """Returns the pass over what the caller gave: a video frame, or the model's own arguments."""
         if len(args) == 1 and not kwargs and not isinstance(args[0], (Tensor, tuple, list, dict)):
             if self.preprocess is None:
@@ -212,10 +241,13 @@ class Stream:
                 )
             if isinstance(self._executor, NativeExecutor) and pictures.fits(self.preprocess, args[0]):
                 with pictures.next(self.preprocess, args[0], state) as picture:
-                    return self._executor.run(state, [], settings, picture)
+                    shift = camera.look(state, picture.rows.permute(2, 0, 1)[None], settings) if camera else STAYS
+                    return self._executor.run(state, [], settings, picture, forced=shift.forced, moves=shift.moves)
             args = (self.preprocess(args[0]),)
         pictures.forget()
-        return self._executor.run(state, self._inputs(args, kwargs), settings)
+        inputs = self._inputs(args, kwargs)
+        shift = camera.look(state, inputs[0], settings) if camera else STAYS
+        return self._executor.run(state, inputs, settings, forced=shift.forced, moves=shift.moves)
 
     def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
         order = self._in_spec.child(1).context  # the model's keyword arguments
