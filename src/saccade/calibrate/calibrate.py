@@ -24,7 +24,7 @@ from saccade.stream import Gate
 from saccade.stream.calibration import Calibration, Holdout
 from saccade.stream.dense import dense_values
 
-BUSIEST, FOLLOWED = 4, 5  # blocks a search looks at, those with the most to do; frames counted of each half
+BUSIEST, FOLLOWED = 4, 5  # blocks to probe thresholds on, those with the most to do; frames counted of each
 LOOKED_AT = 6  # frames whose gradients give the weights
 MARGIN = 0.9  # of the tolerance that the worst frame searched on may use
 TIGHTER, ATTEMPTS = 0.8, 4  # where held-out frames miss the tolerance, how much tighter to try, and how often
@@ -151,7 +151,8 @@ def calibrate_on(
     weights = channel_weights(plan, [footage.inputs(*frame) for frame in chosen], view=measure.view, seed=seed)
     say("what moves most")
     guess = {name: Gate(math.exp(log), weights[name]) for name, log in first_guess(plan, weights).items()}
-    probes, judged = halves(busiest(trials, guess, footage.searched))
+    probes, judged = halves(footage.searched)
+    probes = busiest(trials, guess, probes)
     search = Search(trials, weights, judged, probes, until=until, say=say)
     if minimise == "ms":
         trials.seconds_per_mac = seconds_per_mac(footage, guess, probes, threads=threads)
@@ -232,21 +233,18 @@ def holdout(trial: Trial, tolerance: float) -> Holdout:
 
 def busiest(trials: Trials, gates: dict[str, Gate], blocks: Sequence[Block]) -> list[Block]:
     """Returns the few blocks that cost most, in their own order: what saves there counts, and errs most there."""
-    found = []
-    for block in blocks:
-        start = Block(block.clip, block.lead, block.first, min(block.stop, block.first + 1 + FOLLOWED))
-        found.append((trials(gates, [start], distances=False).cost, block))
+    found = [(trials(gates, [block], distances=False).cost, block) for block in blocks]
     dearest = sorted(found, key=lambda item: -item[0])[:BUSIEST]
     return [block for _, block in found if any(block is other for _, other in dearest)]
 
 
 def halves(blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
-    """Returns the beginning of each block's first half, and of its second: frames to probe on, frames to judge on."""
+    """Returns the beginning of each block's first half to probe on, and all of its second half to judge on."""
     first, second = [], []
     for block in blocks:
         middle = (block.first + block.stop) // 2
         first.append(Block(block.clip, block.lead, block.first, min(middle, block.first + 1 + FOLLOWED)))
-        second.append(Block(block.clip, block.lead, middle, min(block.stop, middle + 1 + FOLLOWED)))
+        second.append(Block(block.clip, block.lead, middle, block.stop))
     return first, second
 
 

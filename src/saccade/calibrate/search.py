@@ -21,6 +21,7 @@ Logs = dict[str, float]  # by value name, the natural logarithm of its threshold
 
 PROBE = math.log(1.6)  # how far one threshold is moved to see what it is worth
 STRIDES = (0.5, 0.25, 0.12)  # how far to go along what probes say, the boldest first
+WORTH_IT = 0.98  # of the cost before, above which a stride is taken for luck
 FARTHEST = 1.0  # no threshold moves by more than a factor e per sweep
 PROBING, FEWEST = 0.6, 8  # share of the time left for probes, and groups to form even where that is too little
 GUESSED = 0.01  # relative change of the output if all positions kept quiet about as much as they may
@@ -145,7 +146,7 @@ class Search:
             for group, by in zip(groups, _moves(saved, brought, stride), strict=True):
                 moved |= {name: start.logs[name] + by for name in group}
             found = self.largest(moved, lambda trial: trial.view_error <= error)
-            if found is not None and found.trial.cost < best.trial.cost:
+            if found is not None and found.trial.cost < WORTH_IT * best.trial.cost:
                 best = found
         return best
 
