@@ -7,7 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from saccade.cli.console import OverlayFile, check_targets, end, progress, say, write_results
+from saccade.cli.console import (
+    OverlayFile,
+    check_targets,
+    end,
+    progress,
+    say,
+    scene_warnings_said,
+    write_results,
+)
 from saccade.cli.options import StreamOptions
 from saccade.errors import InputError
 from saccade.evaluate.video_run import RunReport, follow
@@ -62,6 +70,7 @@ def run_command(
             file.write(lambda: overlay.draw(frame.data, outputs, stream))
             advance()
 
+        stack.enter_context(scene_warnings_said())
         report = follow(
             stream,
             reader,

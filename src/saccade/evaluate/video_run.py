@@ -19,7 +19,7 @@ from saccade.evaluate.agreement import Agreement, Comparison, Timing
 from saccade.evaluate.profile import KindProfile, Profiler
 
 if TYPE_CHECKING:
-    from saccade.stream import Stream
+    from saccade.stream import AuditReport, Stream
 
 FORMAT = 1
 
@@ -48,6 +48,8 @@ class RunReport:
         damage: what stopped the decoding before the end of the video, in words; None when nothing did.
         verify: how near the results stayed to the dense ones; None when that was not asked for.
         profile: where the time went, by kind of step, the dearest first; None when that was not asked for.
+        audit: what the stream's audits have found; None where it is not audited. What they cost is among the macs and
+            milliseconds.
         precision: what values are stored in, "float32" or "bfloat16".
         stream_threads: threads that shared the work of a frame.
         isa: the native engine's instruction set; "" on the reference executor.
@@ -74,6 +76,7 @@ class RunReport:
     damage: str | None = None
     verify: Agreement | None = None
     profile: list[KindProfile] | None = None
+    audit: AuditReport | None = None
     precision: str = "float32"
     stream_threads: int = 1
     isa: str = ""
@@ -174,6 +177,7 @@ def follow(
         damage=damage,
         verify=None if comparison is None else comparison.result(),
         profile=None if profiler is None else profiler.result(),
+        audit=stream.audit,
         precision=stream.precision,
         stream_threads=stream.threads,
         isa=stream.isa,
