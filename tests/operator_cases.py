@@ -90,6 +90,7 @@ CASES = [
     _case("max_pool1d", lambda x: F.max_pool1d(x, 3, 2), (1, 4, 11)),
     _case("max_pool2d", lambda x: F.max_pool2d(x, 3, 2, 1)),
     _case("max_pool2d ceil", lambda x: F.max_pool2d(x, 2, 2, ceil_mode=True), ops="max_pool2d"),
+    _case("max_pool2d dilated", lambda x: F.max_pool2d(x, (3, 2), (2, 1), 1, (2, 3)), ops="max_pool2d"),
     _case("max_pool3d", lambda x: F.max_pool3d(x, 2), (1, 2, 4, 5, 6)),
     _case("avg_pool1d", lambda x: F.avg_pool1d(x, 2, 1), (1, 4, 11)),
     _case("avg_pool2d", lambda x: F.avg_pool2d(x, 3, 2, 1)),

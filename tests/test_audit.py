@@ -257,6 +257,7 @@ def test_an_audit_is_no_frame_of_the_video(executor: str) -> None:
         stream(frame)
         whole = index % 4 == 0
         assert (stream.audit.macs == before) == whole
+        assert stream.audit.macs - before < plan.dense_macs
         assert (stream.cost.executed_macs == plan.dense_macs) or not whole
         assert stream.frames == index + 1
 
@@ -334,6 +335,26 @@ def test_a_scene_that_leaves_is_warned_of_once_and_again_when_it_leaves_again(ex
     assert f"up to frame {first + 1}" in str(warning.message)
     assert "action='refresh'" in str(warning.message)
     assert warning.filename == __file__
+
+
+def test_a_scene_is_not_back_before_a_window_of_audits_says_so() -> None:
+    """A short burst raises the alarm while the mean of the window is still within the tolerance."""
+    errors = iter([0.0] * 20 + [5.0] * 3 + [0.0] * 40)
+    stream = Stream(
+        plan_of(),
+        executor="reference",
+        audit=Audit(every=1, tolerance=1.0, measure=lambda got, fresh: next(errors), confidence=0.98),
+    )
+    frame, states, means = noisy(1)[0], [], []
+    stream(frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SceneWarning)
+        for _ in range(63):
+            stream(frame)
+            states.append(stream.audit.outside)
+            means.append(stream.audit.mean)
+    assert max(means) <= 1.0
+    assert states == [22 <= index < 22 + 16 for index in range(63)]
 
 
 def noisy_still(noise: float, frames: int) -> list[Tensor]:

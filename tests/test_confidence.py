@@ -129,6 +129,13 @@ def test_the_upper_end_is_about_what_it_says(family: str, least: float) -> None:
     assert sum(over) / len(over) >= least
 
 
+def test_the_upper_end_of_many_samples_is_that_of_a_normal_mean() -> None:
+    values = np.random.default_rng(6).normal(5, 2, 2000)
+    for confidence, deviations in ((0.9, 1.2816), (0.99, 2.3263)):
+        beyond = (upper_end(list(values), confidence) - values.mean()) / (values.std(ddof=1) / 2000**0.5)
+        assert beyond == pytest.approx(deviations, rel=0.1)
+
+
 def test_the_upper_end_is_unknown_where_samples_do_not_tell() -> None:
     for samples in ([], [1.0], [0.0] * 9, [2.0, 2.0], [1.0, math.inf]):
         assert upper_end(samples, 0.99) == math.inf
