@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import saccade
+from saccade.kernels import cpu
 from saccade.kernels.call import Call
 from saccade.kernels.rule import read_everything
 from saccade.kernels.table import RULES, find_rule
@@ -105,6 +106,13 @@ def test_in_a_cell_whose_cone_is_forced_a_frame_is_a_full_pass(seed: int, record
     size = SIZES[seed % 3]
     plan = saccade.make_plan(RandomNetwork(seed), torch.zeros(1, 3, *size))
     assert check_cells(plan, moving_square(6, size, seed=seed, noise=0.2), executor, tolerance=2.0, record=record)
+
+
+@pytest.mark.skipif(cpu.native_module() is None, reason="there is no native engine")
+@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"threads": 2}], ids=str)
+def test_in_a_cell_at_another_precision_and_on_two_threads(settings: dict[str, object]) -> None:
+    plan = saccade.make_plan(RandomNetwork(4), torch.zeros(1, 3, 13, 17))
+    assert check_cells(plan, moving_square(6, (13, 17), seed=4, noise=0.2), "native", tolerance=2.0, **settings)
 
 
 @pytest.mark.parametrize("seed", range(8))
