@@ -172,6 +172,7 @@ CASES = [
     _case("roll", lambda x: x.roll(2, 3)),
     _case("upsample_nearest1d", lambda x: F.interpolate(x, scale_factor=2), (1, 3, 7)),
     _case("upsample_nearest2d", lambda x: F.interpolate(x, (10, 13))),
+    _case("nearest over channels", lambda x: F.interpolate(x.permute(0, 2, 3, 1), (4, 3)), ops="upsample_nearest2d"),
     _case("upsample_nearest3d", lambda x: F.interpolate(x, scale_factor=2), (1, 2, 2, 3, 4)),
     _case("_upsample_nearest_exact2d", lambda x: F.interpolate(x, (10, 13), mode="nearest-exact")),
     _case("channel_shuffle", lambda x: x.view(1, 2, 3, 7, 9).transpose(1, 2).reshape(1, 6, 7, 9)),

@@ -380,7 +380,8 @@ def test_refreshing_computes_the_next_frame_whole_and_sets_thresholds_anew(execu
             stream(dark[stream.frames - len(bright)])
     assert ["computed whole" in str(warning.message) for warning in seen] == [True]
     assert not stream.audit.outside
-    assert stream.audit.mean is None or stream.audit.mean == 0
+    assert stream.audit.mean is None
+    assert stream.audit.worst > 0.03
     stream(dark[0])
     assert stream.cost.executed_macs >= plan.dense_macs
     renewed = {name: gate.threshold for name, gate in stream.state.gates.items()}

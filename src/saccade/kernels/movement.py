@@ -82,12 +82,16 @@ def _leaves_channels(call: Call, scope: Scope) -> bool:
     """Returns whether the call treats every channel alike, so that a mask can pass through it as it is."""
     if any(ref.kind == "weight" for ref in call.refs()):
         return False
-    if call.base in PERMUTES or call.base.startswith(("upsample", "_upsample", "reflection", "replication")):
+    if call.base in PERMUTES:
         return True
-    if call.base in ("pad", "constant_pad_nd"):
+    padded = call.base.startswith(("pad", "constant_pad", "reflection_pad", "replication_pad"))
+    if padded or call.base.startswith(("upsample", "_upsample")):
         spec = scope.specs[only_value(call)]
         axis = -1 if spec.channel_axis is None else spec.channel_axis
-        return len(call.arguments["pad"]) // 2 < len(spec.shape) - axis
+        last = (
+            len(call.arguments["pad" if "pad" in call.arguments else "padding"]) // 2 if padded else len(spec.shape) - 2
+        )
+        return last < len(spec.shape) - axis
     if call.base in ("slice", "cat"):
         return len({scope.specs[name].channel_axis for name in call.values()}) == 1
     return call.base == "flip"

@@ -95,7 +95,7 @@ class AuditReport:
         audits: how many.
         frames: frames followed.
         mean: mean error over the last audits (at most `window`); of the relative error the root of the mean square.
-            None before the first audit.
+            None before the first audit, and after a refresh until the next.
         low: what the mean error is over, at the audit's confidence: right for any distribution.
         high: what it is under, at about that confidence (a bootstrap, too low now and then where errors are very
             skewed); infinite where the audits do not tell.
@@ -200,7 +200,7 @@ class Auditor:
             mean=self._unit(sum(known) / len(known)) if known else None,
             low=self._unit(lower_end(known, self.audit.confidence)) if known else None,
             high=self._unit(upper_end(known, self.audit.confidence)) if known else None,
-            worst=self._unit(self._worst) if known else None,
+            worst=self._unit(self._worst) if self._audits else None,
             outside=self._since is not None,
             alarms=self._alarms,
             macs=self._macs,
