@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade import Calibration, Gate, Plan, Preprocess, Stream, make_plan
+from saccade import Audit, AuditReport, Calibration, Gate, Plan, Preprocess, Stream, make_plan
 from saccade.calibrate.calibrate import busiest, calibrate, halves, holdout
 from saccade.calibrate.footage import Block, Clip, Footage
 from saccade.calibrate.measures import find_measure
@@ -228,6 +228,20 @@ def test_a_stream_uses_a_calibration(plan: Plan, tmp_path: Path, executor: str) 
     assert a.state.record == "coarse"
     assert a.calibration is not None
     assert Stream(plan, calibration=known, record="accumulated").state.record == "accumulated"
+
+
+def test_audits_watch_over_what_was_calibrated(plan: Plan) -> None:
+    def audit_of(known: Calibration, **options: Any) -> AuditReport:
+        found = Stream(plan, calibration=known, executor="reference", audit_every=3, **options).audit
+        assert found is not None
+        return found
+
+    relative, labels, own = (made(plan, measure=name) for name in ("relative", "argmax", "my_measure"))
+    assert (audit_of(relative).tolerance, audit_of(relative).measure) == (0.02, "relative_error")
+    assert (audit_of(labels).tolerance, audit_of(labels).measure) == (0.02, "argmax")
+    assert (audit_of(own).tolerance, audit_of(own).measure) == (None, "relative_error")
+    assert audit_of(labels, audit=Audit(tolerance=0.5)).tolerance == 0.5
+    assert audit_of(relative, audit=Audit(measure="argmax")).tolerance is None
 
 
 def test_calibrations_of_other_plans_and_two_gates_are_refused(plan: Plan) -> None:

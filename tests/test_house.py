@@ -111,6 +111,8 @@ def test_every_room_is_a_package() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert saccade.__all__ == [
+        "Audit",
+        "AuditReport",
         "Calibration",
         "Cost",
         "Frame",

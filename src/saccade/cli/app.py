@@ -125,6 +125,18 @@ def run(
     profile: Annotated[
         bool, typer.Option("--profile", help="Measure where the time goes, by kind of step (native only).")
     ] = False,
+    audit_every: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Audit one frame in N: compute a part of it whole, and compare."),
+    ] = None,
+    audit_tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Say so when audits show a relative error of the outputs over X."),
+    ] = None,
+    audit_action: Annotated[
+        str | None,
+        typer.Option(metavar="warn|refresh", help="Then only warn (the default), or also compute a frame whole."),
+    ] = None,
 ) -> None:
     """Run a model over a video as a stream, and say what it cost.
 
@@ -139,7 +151,18 @@ def run(
             video,
             model=model,
             options=StreamOptions(
-                threshold, tolerance, record, executor, precision, threads, profile, camera, calibration
+                threshold,
+                tolerance,
+                record,
+                executor,
+                precision,
+                threads,
+                profile=profile,
+                camera=camera,
+                calibration=calibration,
+                audit_every=audit_every,
+                audit_tolerance=audit_tolerance,
+                audit_action=audit_action,
             ),
             frames=frames,
             preprocess=preprocess,

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from saccade.errors import InputError, SaccadeError, VideoError
+from saccade.errors import InputError, SaccadeError, SceneWarning, VideoError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,6 +57,23 @@ def end(report: RunReport, *, failed: bool = False) -> None:
 def say(message: str) -> None:
     """Prints a line on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def scene_warnings_said() -> Iterator[None]:
+    """Prints a `SceneWarning` as a line on stderr, however often it comes; other warnings stay as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SceneWarning)
+        show = warnings.showwarning
+
+        def said(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, SceneWarning):
+                say(f"warning: {message}")
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = said
+        yield
 
 
 def settle_gate(

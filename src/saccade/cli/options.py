@@ -9,7 +9,7 @@ from saccade.cli.console import DEFAULT_TOLERANCE, settle_gate
 from saccade.cli.stored import stored_calibration
 from saccade.errors import InputError
 from saccade.graph import Plan
-from saccade.stream import Calibration, Stream
+from saccade.stream import Audit, Calibration, Stream
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,25 @@ class StreamOptions:
     profile: bool = False
     camera: str = "still"
     calibration: Path | None = None
+    audit_every: int | None = None
+    audit_tolerance: float | None = None
+    audit_action: str | None = None
+
+    @property
+    def audit(self) -> Audit | None:
+        """How the stream is audited; None for not at all.
+
+        Raises:
+            InputError: a tolerance or an action without audits, or settings that make no sense.
+        """
+        if self.audit_every is None:
+            if self.audit_tolerance is not None or self.audit_action is not None:
+                raise InputError("--audit-tolerance and --audit-action need --audit-every N: audit one frame in N")
+            return None
+        action = self.audit_action or "warn"
+        if self.audit_tolerance is None and action == "refresh":
+            raise InputError("--audit-action refresh needs --audit-tolerance X: the error from which on to refresh")
+        return Audit(every=self.audit_every, tolerance=self.audit_tolerance, action=action)
 
     def arguments(self) -> list[str]:
         """Returns these options as they are given on the command line, without those left at their defaults."""
@@ -59,6 +78,7 @@ class StreamOptions:
             threads=self.threads,
             profile=self.profile,
             camera=self.camera,
+            audit=self.audit,
         )
 
     def _calibration(self, plan: Plan, model: str | None) -> Calibration | None:

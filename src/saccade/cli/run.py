@@ -6,7 +6,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from saccade.cli.console import OverlayFile, check_targets, end, progress, write_results
+from saccade.cli.console import (
+    OverlayFile,
+    check_targets,
+    end,
+    progress,
+    scene_warnings_said,
+    write_results,
+)
 from saccade.cli.loading import frames_to_run, load_planned, shown_name, video_source
 from saccade.cli.options import StreamOptions
 from saccade.evaluate.video_run import RunReport, follow
@@ -45,6 +52,7 @@ def run_command(
             file.write(lambda: overlay.draw(frame.data, outputs, stream))
             advance()
 
+        stack.enter_context(scene_warnings_said())
         report = follow(
             stream,
             reader,

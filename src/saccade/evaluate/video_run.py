@@ -19,7 +19,7 @@ from saccade.evaluate.agreement import Agreement, Comparison, Timing
 from saccade.evaluate.profile import KindProfile, Profiler
 
 if TYPE_CHECKING:
-    from saccade.stream import Stream
+    from saccade.stream import AuditReport, Stream
     from saccade.stream.calibration import Holdout
 
 FORMAT = 1
@@ -68,6 +68,8 @@ class RunReport:
         profile: where the time went, by kind of step, the dearest first; None when that was not asked for.
         camera: "still", or "moving": the history moves along with the picture where that pays.
         moved_frames: frames before which it did.
+        audit: what the stream's audits have found; None where it is not audited. What they cost is among the macs and
+            milliseconds.
         precision: what values are stored in, "float32" or "bfloat16".
         stream_threads: threads that shared the work of a frame.
         isa: the native engine's instruction set; "" on the reference executor.
@@ -97,6 +99,7 @@ class RunReport:
     profile: list[KindProfile] | None = None
     camera: str = "still"
     moved_frames: int = 0
+    audit: AuditReport | None = None
     precision: str = "float32"
     stream_threads: int = 1
     isa: str = ""
@@ -206,6 +209,7 @@ def follow(
         profile=None if profiler is None else profiler.result(),
         camera=stream.camera,
         moved_frames=moved,
+        audit=stream.audit,
         precision=stream.precision,
         stream_threads=stream.threads,
         isa=stream.isa,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from saccade.evaluate.demo import DemoReport
     from saccade.evaluate.video_run import RunReport
     from saccade.graph import Plan
+    from saccade.stream import AuditReport
     from saccade.stream.native import NativeForms
 
 REFERENCE_NOTE = (
@@ -89,6 +91,9 @@ def run_table(report: RunReport) -> Table:
             if course is not None and course.mean is not None:
                 last = number(course.last_tenth, form)
                 table.add_row(name, f"{number(course.mean, form)} (last tenth of the frames: {last})")
+    if report.audit is not None:
+        for name, told in _audits(report.audit):
+            table.add_row(name, told)
     where = f"torch {report.torch_version} with {report.threads} threads, {report.machine}"
     table.caption = f"{engine_words(report)}, {where}"
     return table
@@ -109,6 +114,20 @@ def calibration_table(found: Calibrated) -> Table:
     table.add_row("search", f"{len(found.sweeps) - 1} sweeps, cost / {found.guess / max(1e-9, found.found):.2f}")
     table.caption = f"{found.seconds:.0f} s; thresholds of {len(calibration.gates)} values"
     return table
+
+
+def _audits(audit: AuditReport) -> list[tuple[str, str]]:
+    """Returns what audits found and what they cost, as names and words."""
+    part = "whole frames" if audit.cells == 1 else f"one of {audit.cells} cells of a frame each"
+    rows = [("audits", f"{audit.audits}, of {part} ({audit.macs_share:.1%} of the dense macs)")]
+    if audit.mean is not None:
+        high = "?" if audit.high is None or math.isinf(audit.high) else f"{audit.high:.3g}"
+        name = audit.measure.replace("_", " ")
+        rows.append((f"{name}, last audits", f"{audit.mean:.3g} (between {number(audit.low, '.3g')} and {high})"))
+    if audit.tolerance is not None:
+        often = f"over {audit.tolerance:g} {audit.alarms} time{'' if audit.alarms == 1 else 's'}"
+        rows.append(("scene", f"{'outside' if audit.outside else 'inside'}, {often}"))
+    return rows
 
 
 def profile_table(report: RunReport) -> Table:
