@@ -52,7 +52,7 @@ def run(stream: saccade.Stream, frame: Tensor, by: tuple[int, int]) -> Any:
         what = {"forced": shift.forced, "moves": shift.moves}
     done = stream._executor.run(stream.state, [frame], stream.settings, **what)
     stream._last, stream._cost = done, done.total
-    return pytree.tree_unflatten(list(done.outputs), stream._out_spec)
+    return stream.plan.structured(done.outputs)
 
 
 def pans(size: tuple[int, int], channels: int, seed: int, frames: int) -> list[tuple[Tensor, tuple[int, int]]]:

@@ -26,7 +26,7 @@ needs_native = pytest.mark.skipif(cpu.native_module() is None, reason="there is 
 def run(stream: saccade.Stream, frame: Tensor, forced: Mapping[str, Tensor]) -> Any:
     done = stream._executor.run(stream.state, [frame], stream.settings, forced=forced)
     stream._last, stream._cost = done, done.total
-    return pytree.tree_unflatten(list(done.outputs), stream._out_spec)
+    return stream.plan.structured(done.outputs)
 
 
 def computed(plan: saccade.Plan) -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from saccade.errors import InputError
 from saccade.graph.plan import Plan
@@ -149,7 +148,6 @@ class Auditor:
         self._axes = [spec.channel_axis if spec is not None and spec.channels > 1 else None for spec in specs]
         if audit.measure == "argmax" and all(axis is None for axis in self._axes):
             raise InputError(f'Audit: measure is "argmax", but no output of {plan.name} has more than one channel')
-        self._out_spec = pytree.treespec_loads(plan.out_spec)
         self.reset()
 
     def reset(self) -> None:
@@ -220,7 +218,7 @@ class Auditor:
     def _error(self, got: tuple[Tensor, ...], fresh: tuple[Tensor, ...], cell: int) -> float:
         measure = self.audit.measure
         if callable(measure):
-            pair = (pytree.tree_unflatten(list(outputs), self._out_spec) for outputs in (got, fresh))
+            pair = (self.plan.structured(outputs) for outputs in (got, fresh))
             error = float(measure(*pair))
             if not error >= 0:
                 raise InputError(f"the audit's measure gave {error} for a frame; expected an error of at least 0")
