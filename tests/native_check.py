@@ -5,6 +5,7 @@ Every step is judged by its own inputs, so a decision at rounding distance in on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from saccade.kernels.call import Call, Ref
 from saccade.kernels.table import find_rule
 from saccade.kernels.window import CONVOLUTION, INTERPOLATION
 from saccade.masks import ValueSpec
+from saccade.stream.checks import NOTHING
 from saccade.stream.native.fallback import Memory
 from saccade.stream.record import AccumulatedRecord, Record
 from saccade.stream.reference import find_active, run_step
@@ -56,13 +58,15 @@ def follow(stream: saccade.Stream, *inputs: Any) -> Any:
     return outputs
 
 
-def check_frame(stream: saccade.Stream, before: Before, *, first: bool = False) -> None:
+def check_frame(
+    stream: saccade.Stream, before: Before, *, first: bool = False, forced: Mapping[str, Tensor] = NOTHING
+) -> None:
     """Asserts that the last frame was what the rule makes of the state before it."""
     plan, memory = stream.plan, memory_of(stream)
     costs = {cost.name: cost for cost in stream.step_costs}
     for step in plan.steps:
         told = any(bool(memory.announced[name].any()) for name in step.inputs)
-        masks = find_active(plan, step, memory.announced, told=told, first=first)
+        masks = find_active(plan, step, memory.announced, told=told, first=first, forced=forced)
         if not step.gated:
             (name,) = step.outputs
             assert torch.equal(memory.announced[name], masks[0]), f"{step.name}: announcements are not passed on"

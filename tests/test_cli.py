@@ -139,6 +139,25 @@ def test_run_takes_another_preprocess_and_record(model: str, video: str, folder:
     assert json.loads(second.stdout)["tolerance"] == 0.2
 
 
+def test_audits_are_reported_and_warned_of_in_a_line(model: str, video: str, folder: Path) -> None:
+    audited = ("run", video, "--model", model, "--tolerance", "5", "--audit-every", "1", "--audit-tolerance", "0.0001")
+    done = in_a_process(*audited, "--json", "run.json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"warning: {model} has left what it was set for: audits up to frame 1 show a relative error")
+    audit = json.loads((folder / "run.json").read_text())["audit"]
+    assert (audit["audits"], audit["alarms"], audit["outside"], audit["every"]) == (8, 1, True, 1)
+    assert 0 < audit["low"] <= audit["mean"] <= audit["worst"]
+    words = " ".join(done.stdout.split())
+    assert "audits 8, of one of" in words
+    assert "outside, over 0.0001 1 time" in words
+    refreshed = saccade(*audited, "--audit-action", "refresh", "--json", "-")
+    assert json.loads(refreshed.stdout)["audit"]["alarms"] >= 3
+    assert "the next frame is computed whole" in refreshed.stderr
+    plain = saccade("run", video, "--model", model, "--json", "-")
+    assert json.loads(plain.stdout)["audit"] is None
+
+
 def test_explain_accounts_for_every_mac(model: str, folder: Path) -> None:
     data = json.loads(saccade("explain", "--model", model, "--json", "-").stdout)
     assert sum(step["macs"] for step in data["steps"]) == data["dense_macs"]
@@ -191,6 +210,10 @@ def test_the_demo_compares_dense_and_stream(folder: Path, monkeypatch: pytest.Mo
         (["--threshold", "0.1", "--tolerance", "0.1"], r"got --threshold 0.1 and --tolerance 0.1; give one"),
         (["--tolerance", "-1"], "at least 0, got -1"),
         (["--record", "none"], "unknown record 'none'"),
+        (["--audit-tolerance", "0.1"], "need --audit-every N"),
+        (["--audit-every", "0"], "--audit-every"),
+        (["--audit-every", "9", "--audit-action", "refresh"], "refresh needs --audit-tolerance X"),
+        (["--audit-every", "9", "--audit-action", "stop"], "action is 'stop'; expected warn or refresh"),
         (["--out", "nowhere/seen.mp4"], "there is no folder"),
         (["--json", "nowhere/run.json"], "there is no folder"),
         (["--json", "."], "is a folder; expected the name of a file"),
@@ -316,12 +339,12 @@ def test_ctrl_c_leaves_the_report_and_a_playable_overlay(model: str, video: str,
 
 
 def test_ctrl_c_before_the_first_frame(model: str, video: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import saccade.cli.run
+    import saccade.cli.loading
 
     def load(name: str) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(saccade.cli.run, "load_model", load)
+    monkeypatch.setattr(saccade.cli.loading, "load_model", load)
     done = CliRunner().invoke(app, ["run", video, "--model", model])
     assert done.exit_code == 130
     assert done.stderr == "interrupted\n"

@@ -15,7 +15,7 @@ SOURCE = Path(saccade.__file__).parent
 # A room may import rooms further down and itself; rooms on one floor do not import one another, unless listed.
 FLOORS = [
     {"cli"},
-    {"report", "evaluate", "train", "zoo", "data"},
+    {"calibrate", "report", "evaluate", "train", "zoo", "data"},
     {"rivals"},
     {"skip", "reduce", "exits"},
     {"stream"},
@@ -29,6 +29,8 @@ FLOORS = [
 SAME_FLOOR = {
     ("report", "evaluate"),  # tables and overlays show what evaluate measured
     ("report", "zoo"),
+    ("report", "calibrate"),
+    ("calibrate", "evaluate"),  # measures of agreement are what a tolerance is of
     ("evaluate", "zoo"),
     ("evaluate", "data"),
     ("zoo", "data"),  # the street detector knows the street's classes
@@ -109,6 +111,9 @@ def test_every_room_is_a_package() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert saccade.__all__ == [
+        "Audit",
+        "AuditReport",
+        "Calibration",
         "Cost",
         "Frame",
         "Gate",

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saccade.errors import InputError, MissingExtraError
-from saccade.rivals.flow import DISFlow, deep_feature_flow, to_grey, warp
+from saccade.rivals.flow import DISFlow, deep_feature_flow, to_grey
 from saccade.rivals.keyframes import key_frames
 from saccade.rivals.ledger import count_macs
+from saccade.skip import warp
 
 
 def network() -> nn.Module:
@@ -96,8 +97,12 @@ def test_flow_is_in_pixels_of_the_picture_and_maps_are_smaller() -> None:
 
 
 def test_what_is_no_map_is_not_moved() -> None:
-    with pytest.raises(InputError, match="features still are maps"):
+    with pytest.raises(InputError, match="expected a map"):
         warp(torch.rand(2, 5), torch.zeros(2, 2, 4, 4))
+    with pytest.raises(InputError, match="features still are maps"):
+        deep_feature_flow(
+            lambda x: x.flatten(1), lambda x: x, clips(), every=2, flow=lambda a, b: np.zeros((17, 23, 2))
+        )
 
 
 # --- deep feature flow

@@ -19,7 +19,8 @@ class StepCost:
     Attributes:
         name: the step's name in the plan.
         dense_macs: macs of computing every position.
-        executed_macs: macs of the positions computed; at most `dense_macs`.
+        executed_macs: macs of the positions computed; at most `dense_macs`, but in a frame that was audited: that is
+            run twice, and both runs are counted, here and below.
         gate_macs: macs of deriving the mask and comparing with the announced record.
         positions: positions of the step's output (all elements but the channel axis).
         active: positions computed.

@@ -59,3 +59,7 @@ class RecipeError(SaccadeError):
 
 class TrainingError(SaccadeError):
     """Training cannot start or go on: a loss not finite, a checkpoint of another recipe, a bad sample."""
+
+
+class SceneWarning(UserWarning):
+    """A stream's audits show that its error is over what was asked for: the scene is no longer what it was set for."""

@@ -85,6 +85,14 @@ def broadcast(mask: Tensor, spec: ValueSpec, out: ValueSpec) -> Tensor:
     return aligned.reshape((1,) * shift + aligned.shape).expand(out.mask_shape)
 
 
+def read_broadcast(wanted: Tensor, spec: ValueSpec, out: ValueSpec) -> Tensor:
+    """Returns what an elementwise operation reads of `spec` for wanted positions of `out` (mask of `spec`)."""
+    shift = len(out.shape) - len(spec.shape)
+    aligned = on_axis(wanted, out, None if spec.channel_axis is None else spec.channel_axis + shift)
+    single = [dim for dim in range(len(out.shape)) if dim < shift or spec.mask_shape[dim - shift] == 1]
+    return along(aligned, single).reshape(spec.mask_shape)
+
+
 def along(mask: Tensor, dims: Sequence[int]) -> Tensor:
     """Returns the mask where every line along `dims` that holds a set position is set whole (dims kept as 1)."""
     for dim in dims:

@@ -30,7 +30,9 @@ Threshold = Annotated[
 ]
 Tolerance = Annotated[
     float | None,
-    typer.Option(help="The same relative to the size of each step's output. Without either it is 0.01 (demo: 0.05)."),
+    typer.Option(
+        help="The same relative to the size of each step's output. Without either: what was calibrated, or 0.01."
+    ),
 ]
 Record = Annotated[
     str | None,
@@ -45,6 +47,18 @@ Executor = Annotated[
 ]
 Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (native only).")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that share the work of a frame (native only).")]
+
+
+PreprocessFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.json", help="How a frame becomes the input, instead of the model's own."),
+]
+
+
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Thresholds to use, instead of those that calibrate stored for the model."),
+]
 
 
 def _version(asked: bool) -> None:
@@ -90,10 +104,8 @@ def run(
     threshold: Threshold = None,
     tolerance: Tolerance = None,
     frames: Annotated[int | None, typer.Option(min=0, help="Stop after this many frames.")] = None,
-    preprocess: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.json", help="How a frame becomes the input, instead of the model's own."),
-    ] = None,
+    calibration: CalibrationFile = None,
+    preprocess: PreprocessFile = None,
     record: Record = None,
     executor: Executor = None,
     precision: Precision = "float32",
@@ -107,9 +119,24 @@ def run(
         bool,
         typer.Option("--verify", help="Compare every frame with the dense network (takes three times as long)."),
     ] = False,
+    camera: Annotated[
+        str, typer.Option(help="still, or moving: where the camera moves by whole pixels, the history moves along.")
+    ] = "still",
     profile: Annotated[
         bool, typer.Option("--profile", help="Measure where the time goes, by kind of step (native only).")
     ] = False,
+    audit_every: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Audit one frame in N: compute a part of it whole, and compare."),
+    ] = None,
+    audit_tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Say so when audits show a relative error of the outputs over X."),
+    ] = None,
+    audit_action: Annotated[
+        str | None,
+        typer.Option(metavar="warn|refresh", help="Then only warn (the default), or also compute a frame whole."),
+    ] = None,
 ) -> None:
     """Run a model over a video as a stream, and say what it cost.
 
@@ -123,12 +150,109 @@ def run(
         run_command(
             video,
             model=model,
-            options=StreamOptions(threshold, tolerance, record, executor, precision, threads, profile),
+            options=StreamOptions(
+                threshold,
+                tolerance,
+                record,
+                executor,
+                precision,
+                threads,
+                profile=profile,
+                camera=camera,
+                calibration=calibration,
+                audit_every=audit_every,
+                audit_tolerance=audit_tolerance,
+                audit_action=audit_action,
+            ),
             frames=frames,
             preprocess=preprocess,
             out=out,
             json=json,
             verify=verify,
+        )
+
+
+@app.command(name="calibrate")
+def calibrate_(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Unlabelled footage of the scene, files.")],
+    tolerance: Annotated[
+        float, typer.Option(help="How far a frame's outputs may be from the dense network's, in the measure's unit.")
+    ] = 0.01,
+    measure: Annotated[
+        str,
+        typer.Option(help="relative (error), argmax, keypoints, detections, or package.module:function(got, dense)."),
+    ] = "relative",
+    minimise: Annotated[str, typer.Option(help="macs, or ms as measured here.")] = "macs",
+    frames: Annotated[int, typer.Option(min=24, help="Frames to use in all, spread over the videos.")] = 200,
+    minutes: Annotated[float, typer.Option(min=0, help="Stop searching after about this time.")] = 5.0,
+    preprocess: PreprocessFile = None,
+    record: Annotated[str, typer.Option(help="How announced values are kept, see run.")] = "reference",
+    executor: Executor = None,
+    threads: Threads = 1,
+    seed: Annotated[int, typer.Option(help="Of the random projections.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to store it, instead of where run looks for it.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Find each step's threshold from unlabelled footage, so that results stay within a tolerance of the dense network.
+
+    The same command goes on where a search was stopped. Exit codes: 0; 2 for an error; 130 after Ctrl-C.
+    """
+    with ended_well():
+        from saccade.cli.calibrate import calibrate_command
+
+        calibrate_command(
+            model,
+            videos,
+            tolerance=tolerance,
+            measure=measure,
+            minimise=minimise,
+            frames=frames,
+            minutes=minutes,
+            preprocess=preprocess,
+            record=record,
+            executor=executor,
+            threads=threads,
+            seed=seed,
+            out=out,
+            json=json,
+        )
+
+
+@app.command()
+def report(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    video: Annotated[str, typer.Argument(help="A file, a URL, or the number of a camera.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path("report.html"),
+    threshold: Threshold = None,
+    tolerance: Tolerance = None,
+    calibration: CalibrationFile = None,
+    frames: Annotated[int | None, typer.Option(min=0, help="Stop after this many frames.")] = None,
+    preprocess: PreprocessFile = None,
+    record: Record = None,
+    executor: Executor = None,
+    precision: Precision = "float32",
+    threads: Threads = 1,
+    json: Json = None,
+) -> None:
+    """Write one HTML file that shows what a stream does to a video: agreement, cost, steps, frames.
+
+    Every frame is run densely, by the stream, and by five streams with scaled thresholds. Exit codes as of run.
+    """
+    with ended_well():
+        from saccade.cli.options import StreamOptions
+        from saccade.cli.report import report_command
+
+        report_command(
+            model,
+            video,
+            options=StreamOptions(threshold, tolerance, record, executor, precision, threads, calibration=calibration),
+            frames=frames,
+            preprocess=preprocess,
+            out=out,
+            json=json,
         )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from saccade.errors import InputError, SaccadeError, VideoError
+from saccade.errors import InputError, SaccadeError, SceneWarning, VideoError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,21 +39,41 @@ def ended_well() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from error
 
 
-def end(report: RunReport, overlay: OverlayFile) -> None:
-    """Ends the command as the run ended: says on stderr what cut it short, and exits with its code."""
+def end(report: RunReport, *, failed: bool = False) -> None:
+    """Ends the command as the run ended: says on stderr what cut it short, and exits with its code.
+
+    `failed` says that something asked for could not be written.
+    """
     if report.interrupted:
         say(f"interrupted after {report.frames} frames; the report is of these")
         raise typer.Exit(INTERRUPTED)
     if report.damage is not None:
         say(f"error: {report.damage} The report is of the {report.frames} frames before that.")
         raise typer.Exit(DAMAGED)
-    if overlay.failed:
+    if failed:
         raise typer.Exit(ERROR)
 
 
 def say(message: str) -> None:
     """Prints a line on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def scene_warnings_said() -> Iterator[None]:
+    """Prints a `SceneWarning` as a line on stderr, however often it comes; other warnings stay as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SceneWarning)
+        show = warnings.showwarning
+
+        def said(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, SceneWarning):
+                say(f"warning: {message}")
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = said
+        yield
 
 
 def settle_gate(
@@ -166,3 +189,30 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def stages(what: str, seconds: float) -> Iterator[Callable[[str], None]]:
+    """Yields a function to call with what is being done: a bar on stderr shows it, beside the time used of a budget.
+
+    Where stderr is no terminal each stage is a line, but for the counts within one ("threshold 3 of 20").
+    """
+    began, last = time.monotonic(), ""
+    if not sys.stderr.isatty():
+
+        def line(stage: str) -> None:
+            nonlocal last
+            kind = re.sub(r"\d+ of \d+", "", stage)
+            if kind != last:
+                last = kind
+                say(f"{time.monotonic() - began:6.0f} s  {stage}")
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(what), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=seconds)
+        yield lambda stage: bar.update(task, description=stage, completed=time.monotonic() - began)

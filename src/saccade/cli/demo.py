@@ -46,7 +46,7 @@ def run_demo_command(
 
         report = run_demo(video, loaded, stream, on_frame=on_frame)
     write_results(report.to_json(), target=json, tables=lambda: _tables(report, out))
-    end(report.run, file)
+    end(report.run, failed=file.failed)
 
 
 def _tables(report: DemoReport, out: Path) -> list[Any]:

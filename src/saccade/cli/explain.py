@@ -7,6 +7,7 @@ from typing import Any
 from saccade.cli.console import check_targets, progress, say, write_results
 from saccade.graph import Plan, make_plan
 from saccade.report.tables import explain_table
+from saccade.stream.camera import shares_by_step, why_fixed
 from saccade.stream.native import NativeForms, native_forms
 from saccade.zoo import load_model
 
@@ -29,11 +30,14 @@ def explain_command(model: str, *, json: str | None) -> None:
 
 def explanation(plan: Plan, engine: NativeForms, *, name: str) -> dict[str, Any]:
     """Returns a plan as JSON data: one entry per step, and the totals."""
+    problem = why_fixed(plan)
+    camera: dict[str, Any] = {"reason": problem, "moved_macs": {} if problem else shares_by_step(plan)}
     return {
         "model": name,
         "native": {"reason": engine.reason, "isa": engine.isa},
         "dense_macs": plan.dense_macs,
         "sparse_macs_share": plan.sparse_macs_share,
+        "camera": camera,
         "steps": [
             {
                 "name": step.name,

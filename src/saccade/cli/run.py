@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from saccade.cli.console import OverlayFile, check_targets, end, progress, say, write_results
+from saccade.cli.console import (
+    OverlayFile,
+    check_targets,
+    end,
+    progress,
+    scene_warnings_said,
+    write_results,
+)
+from saccade.cli.loading import frames_to_run, load_planned, shown_name, video_source
 from saccade.cli.options import StreamOptions
-from saccade.errors import InputError
 from saccade.evaluate.video_run import RunReport, follow
-from saccade.graph import make_plan
-from saccade.preprocess import Preprocess
 from saccade.report.overlay import Overlay
 from saccade.report.tables import REFERENCE_NOTE, profile_table, run_table
 from saccade.video import read_video
-from saccade.zoo import load_model
 
 
 def run_command(
@@ -36,32 +39,20 @@ def run_command(
         SaccadeError: the model, video or preprocess cannot be used, or a result cannot be written.
     """
     check_targets(source=video, json_target=json, out=out)
-    source = int(video) if video.isdecimal() and not Path(video).exists() else video
     with ExitStack() as stack:
-        reader = stack.enter_context(read_video(source, stop=frames))
-        with progress(f"loading {model}", None):
-            loaded = load_model(model)
-        if loaded.weights.startswith("random"):
-            say(f"note: {loaded.name} has random weights ({loaded.weights}); its results mean nothing")
-        how = loaded.preprocess if preprocess is None else Preprocess.load(preprocess)
-        if how is None:
-            shapes = ", ".join(str(tuple(value.shape)) for value in loaded.example)
-            raise InputError(
-                f"{model} does not say how a frame becomes its input {shapes}; give --preprocess FILE.json, as "
-                "Preprocess.save writes it"
-            )
-        with progress(f"planning {model}", None):
-            plan = make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
-        stream = options.open(plan)
+        reader = stack.enter_context(read_video(video_source(video), stop=frames))
+        loaded, plan = load_planned(model, preprocess=preprocess)
+        stream = options.open(plan, model=model)
         overlay = Overlay(loaded)
         file = stack.enter_context(OverlayFile(out, fps=reader.fps))
-        total = reader.frame_count_estimate
-        advance = stack.enter_context(progress("frames", total if frames is None else min(frames, total or frames)))
+        total = frames_to_run(reader.frame_count_estimate, frames)
+        advance = stack.enter_context(progress("frames", total))
 
         def on_frame(frame: Any, outputs: Any) -> None:
             file.write(lambda: overlay.draw(frame.data, outputs, stream))
             advance()
 
+        stack.enter_context(scene_warnings_said())
         report = follow(
             stream,
             reader,
@@ -71,10 +62,10 @@ def run_command(
             on_frame=on_frame,
             model=loaded.name,
             weights=loaded.weights,
-            video=re.sub(r"//[^/@]*@", "//", video),  # a camera's address may hold its password
+            video=shown_name(video),
         )
     write_results(report.to_json(), target=json, tables=lambda: _tables(report, None if file.failed else out))
-    end(report, file)
+    end(report, failed=file.failed)
 
 
 def _tables(report: RunReport, out: Path | None) -> list[Any]:

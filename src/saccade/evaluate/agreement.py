@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from saccade.errors import InputError
 
 if TYPE_CHECKING:
+    from saccade.graph import Plan
     from saccade.stream import Stream
 
 
@@ -84,11 +85,11 @@ class Comparison:
         Raises:
             InputError: the original program's outputs have other shapes.
         """
-        got = _tensors(outputs)
-        own = _tensors(self._stream.full_pass(*inputs))
+        got = tensors_of(outputs)
+        own = tensors_of(self._stream.full_pass(*inputs))
         began = time.perf_counter()
         with torch.no_grad():
-            wanted = _tensors(self._reference(*inputs))
+            wanted = tensors_of(self._reference(*inputs))
         ms = 1000 * (time.perf_counter() - began)
         shapes, expected = [tuple(x.shape) for x in got], [tuple(x.shape) for x in wanted]
         if shapes != expected:
@@ -99,7 +100,7 @@ class Comparison:
             (
                 max((largest_difference(a, b) for a, b in zip(got, own, strict=True)), default=0.0),
                 relative_error(got, wanted),
-                argmax_agreement(got, wanted, self._channel_axes(got)),
+                argmax_agreement(got, wanted, channel_axes(self._stream.plan, got)),
                 ms,
             )
         )
@@ -115,17 +116,16 @@ class Comparison:
             dense_ms_per_frame=Timing.of([row[3] for row in rows]),
         )
 
-    def _channel_axes(self, outputs: list[Tensor]) -> list[int | None]:
-        """Returns the plan's channel axis of each output, or 1 where the plan does not say."""
-        refs = self._stream.plan.outputs
-        values = self._stream.plan.values
-        if len(refs) != len(outputs):
-            return [1 if x.ndim > 1 else None for x in outputs]
-        axes = []
-        for ref, output in zip(refs, outputs, strict=True):
-            spec = values.get(ref.name) if ref.kind == "value" else None
-            axes.append(spec.channel_axis if spec is not None else 1 if output.ndim > 1 else None)
-        return axes
+
+def channel_axes(plan: Plan, outputs: list[Tensor]) -> list[int | None]:
+    """Returns the plan's channel axis of each output, or 1 where the plan does not say; None where there is none."""
+    if len(plan.outputs) != len(outputs):
+        return [1 if x.ndim > 1 else None for x in outputs]
+    axes: list[int | None] = []
+    for ref, output in zip(plan.outputs, outputs, strict=True):
+        spec = plan.values.get(ref.name) if ref.kind == "value" else None
+        axes.append(spec.channel_axis if spec is not None else 1 if output.ndim > 1 else None)
+    return axes
 
 
 def largest_difference(got: Tensor, wanted: Tensor) -> float:
@@ -156,7 +156,8 @@ def argmax_agreement(got: list[Tensor], wanted: list[Tensor], axes: list[int | N
     return sum(shares) / len(shares) if shares else None
 
 
-def _tensors(outputs: Any) -> list[Tensor]:
+def tensors_of(outputs: Any) -> list[Tensor]:
+    """Returns the tensors among a network's outputs, in their order."""
     return [value for value in pytree.tree_leaves(outputs) if isinstance(value, Tensor)]
 
 

@@ -19,9 +19,25 @@ from saccade.evaluate.agreement import Agreement, Comparison, Timing
 from saccade.evaluate.profile import KindProfile, Profiler
 
 if TYPE_CHECKING:
-    from saccade.stream import Stream
+    from saccade.stream import AuditReport, Stream
+    from saccade.stream.calibration import Holdout
 
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CalibrationUsed:
+    """What thresholds were calibrated for; see `saccade.Calibration`."""
+
+    measure: str
+    tolerance: float
+    holdout: Holdout
+
+    @classmethod
+    def of(cls, stream: Stream) -> CalibrationUsed | None:
+        """Returns this of a stream, None where it has no calibration."""
+        known = stream.calibration
+        return None if known is None else cls(known.measure, known.tolerance, known.holdout)
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,8 @@ class RunReport:
         state_bytes: memory the stream keeps between frames, weights not included.
         threshold: the stream's threshold where one was set, else None.
         tolerance: the stream's tolerance where one was set, else None.
+        calibration: what the stream's thresholds were calibrated for, where they were: the measure, its tolerance and
+            how held-out frames kept to it; else None.
         record: how announced values are kept.
         model: name of the model.
         weights: where its weights come from, in words.
@@ -48,6 +66,10 @@ class RunReport:
         damage: what stopped the decoding before the end of the video, in words; None when nothing did.
         verify: how near the results stayed to the dense ones; None when that was not asked for.
         profile: where the time went, by kind of step, the dearest first; None when that was not asked for.
+        camera: "still", or "moving": the history moves along with the picture where that pays.
+        moved_frames: frames before which it did.
+        audit: what the stream's audits have found; None where it is not audited. What they cost is among the macs and
+            milliseconds.
         precision: what values are stored in, "float32" or "bfloat16".
         stream_threads: threads that shared the work of a frame.
         isa: the native engine's instruction set; "" on the reference executor.
@@ -70,10 +92,14 @@ class RunReport:
     model: str
     weights: str
     source: str
+    calibration: CalibrationUsed | None = None
     interrupted: bool = False
     damage: str | None = None
     verify: Agreement | None = None
     profile: list[KindProfile] | None = None
+    camera: str = "still"
+    moved_frames: int = 0
+    audit: AuditReport | None = None
     precision: str = "float32"
     stream_threads: int = 1
     isa: str = ""
@@ -95,6 +121,7 @@ def follow(
     frames: int | None = None,
     verify: bool = False,
     reference: Callable[..., Any] | None = None,
+    observe: Callable[[Any, tuple[Any, ...], Any], None] | None = None,
     on_frame: Callable[[Any, Any], None] | None = None,
     model: str = "",
     weights: str = "",
@@ -111,6 +138,8 @@ def follow(
         frames: stop after this many; None runs to the end.
         verify: compare every frame with a full pass of the same executor and with `reference`.
         reference: the original torch program, needed to verify.
+        observe: called with (frame, inputs, outputs) before the frame counts: one that is stopped meanwhile is not in
+            the report. Its time is not counted.
         on_frame: called with (frame, outputs) after every frame; its time is not counted.
         model: the model's name, for the report.
         weights: where its weights come from, for the report.
@@ -126,7 +155,7 @@ def follow(
     comparison = Comparison(stream, reference) if verify and reference is not None else None
     profiler = Profiler(stream.plan) if stream.profile else None
     rows: list[tuple[int, int, int, float]] = []  # dense, executed and gate macs, milliseconds
-    interrupted, damage = False, None
+    interrupted, damage, moved = False, None, 0
     try:
         iterator = iter(source)
         while frames is None or len(rows) < frames:
@@ -144,10 +173,13 @@ def follow(
             outputs = stream(*inputs)
             elapsed = 1000 * (time.perf_counter() - began)
             cost = stream.cost
+            moved += stream.camera_shift != (0, 0)
             if profiler is not None and rows:  # the first frame is computed whole, and would stand for the others
                 profiler.add(stream)
             if comparison is not None:
                 comparison.add(inputs, outputs)
+            if observe is not None:
+                observe(frame, inputs, outputs)
             rows.append((cost.dense_macs, cost.executed_macs, cost.gate_macs, elapsed))
             if on_frame is not None:
                 on_frame(frame, outputs)
@@ -165,6 +197,7 @@ def follow(
         ms_per_frame=Timing.of([row[3] for row in rows]),
         state_bytes=stream.state.nbytes,
         threshold=_threshold(stream.settings.threshold),
+        calibration=CalibrationUsed.of(stream),
         tolerance=stream.settings.tolerance,
         record=stream.state.record,
         model=model,
@@ -174,6 +207,9 @@ def follow(
         damage=damage,
         verify=None if comparison is None else comparison.result(),
         profile=None if profiler is None else profiler.result(),
+        camera=stream.camera,
+        moved_frames=moved,
+        audit=stream.audit,
         precision=stream.precision,
         stream_threads=stream.threads,
         isa=stream.isa,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from saccade.errors import FileFormatError
 from saccade.graph.arguments import decode, encode
@@ -148,6 +149,10 @@ class Plan:
             digest.update(name.encode())
             digest.update(tensor_bytes(self.weights[name]))
         return digest.hexdigest()
+
+    def structured(self, outputs: Sequence[Any]) -> Any:
+        """Returns flattened results in the model's own structure."""
+        return pytree.tree_unflatten(list(outputs), pytree.treespec_loads(self.out_spec))
 
     def structure(self) -> dict[str, Any]:
         """Returns everything but the weights, as JSON data."""

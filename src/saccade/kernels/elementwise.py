@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saccade.kernels.call import Call
 from saccade.kernels.rule import Masks, Rule, Scope
-from saccade.masks import ValueSpec, broadcast
+from saccade.masks import ValueSpec, broadcast, read_broadcast
 
 ACTIVATIONS = frozenset(
     "relu relu6 hardtanh leaky_relu prelu silu hardswish hardsigmoid sigmoid tanh gelu elu selu celu mish "
@@ -31,6 +31,11 @@ def support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
     return active
 
 
+def reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
+    """Returns the wanted positions themselves, of an input that is broadcast those they are broadcast from."""
+    return {name: read_broadcast(wanted, scope.specs[name], out) for name in call.values()}
+
+
 def axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
     """Returns the channel axis of the largest input, aligned from the right."""
     names = call.values()
@@ -46,4 +51,4 @@ def macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
     return 0 if call.base == "_to_copy" else math.prod(shape)
 
 
-ELEMENTWISE = Rule("elementwise", ACTIVATIONS | ARITHMETIC, support, axis, macs)
+ELEMENTWISE = Rule("elementwise", ACTIVATIONS | ARITHMETIC, support, axis, macs, reads=reads)

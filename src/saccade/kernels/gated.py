@@ -152,6 +152,10 @@ def _support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
     return CONVOLUTION.support(as_convolution(call, call.arguments["x"], bias=True), masks, scope, out)
 
 
+def _reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
+    return CONVOLUTION.reads(as_convolution(call, call.arguments["x"], bias=True), wanted, scope, out)
+
+
 def _axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
     return 1
 
@@ -167,4 +171,6 @@ def _refuse(call: Call, scope: Scope) -> str:
     return ""
 
 
-GATED_CONVOLUTION = Rule("gated convolution", frozenset(["gated_convolution"]), _support, _axis, _macs, _refuse)
+GATED_CONVOLUTION = Rule(
+    "gated convolution", frozenset(["gated_convolution"]), _support, _axis, _macs, _refuse, reads=_reads
+)

@@ -30,6 +30,13 @@ def _linear_support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> T
     return on_axis(rows.expand(out.shape), ValueSpec(out.shape, out.dtype, None), out.channel_axis)
 
 
+def _linear_reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
+    name = only_value(call)
+    spec, last = scope.specs[name], len(out.shape) - 1
+    rows = on_axis(wanted, out, last)
+    return {name: on_axis(rows, ValueSpec(spec.shape, spec.dtype, last), spec.channel_axis)}
+
+
 def _last_axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
     return len(shape) - 1
 
@@ -38,7 +45,8 @@ def _linear_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * scope.weights[call.arguments["weight"].name][-1]
 
 
-def _normalised_dims(call: Call, rank: int) -> list[int]:
+def normalised_dims(call: Call, rank: int) -> list[int]:
+    """Returns the axes a softmax, layer norm or running sum runs along, counted from the front."""
     if call.base == "layer_norm":
         return list(range(rank - len(call.arguments["normalized_shape"]), rank))
     return [call.arguments["dim"] % rank]
@@ -46,7 +54,12 @@ def _normalised_dims(call: Call, rank: int) -> list[int]:
 
 def _normalise_support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
     name = only_value(call)
-    return along(masks[name], _normalised_dims(call, len(out.shape))).expand(out.mask_shape)
+    return along(masks[name], normalised_dims(call, len(out.shape))).expand(out.mask_shape)
+
+
+def _normalise_reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
+    lines = along(wanted, normalised_dims(call, len(out.shape)))
+    return {only_value(call): lines.expand(out.mask_shape)}
 
 
 def _same_axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
@@ -75,6 +88,15 @@ def _reduce_support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> T
     return on_axis(full, ValueSpec(out.shape, out.dtype, None), out.channel_axis)
 
 
+def _reduce_reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
+    name = only_value(call)
+    spec = scope.specs[name]
+    dims = reduced_dims(call, len(spec.shape))
+    kept = tuple(1 if dim in dims else size for dim, size in enumerate(spec.shape))
+    lines = wanted.expand(out.shape).reshape(kept).expand(spec.shape)
+    return {name: on_axis(lines, ValueSpec(spec.shape, spec.dtype, None), spec.channel_axis)}
+
+
 def _reduce_axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
     spec = scope.specs[only_value(call)]
     axis = spec.channel_axis
@@ -88,6 +110,10 @@ def _reduce_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
     return scope.specs[only_value(call)].numel
 
 
-LINEAR = Rule("linear", frozenset({"linear"}), _linear_support, _last_axis, _linear_macs, refuses=_refuse_linear)
-NORMALISATION = Rule("normalisation", NORMALISATIONS, _normalise_support, _same_axis, _normalise_macs)
-REDUCTION = Rule("reduction", REDUCTIONS, _reduce_support, _reduce_axis, _reduce_macs)
+LINEAR = Rule(
+    "linear", frozenset({"linear"}), _linear_support, _last_axis, _linear_macs, _refuse_linear, reads=_linear_reads
+)
+NORMALISATION = Rule(
+    "normalisation", NORMALISATIONS, _normalise_support, _same_axis, _normalise_macs, reads=_normalise_reads
+)
+REDUCTION = Rule("reduction", REDUCTIONS, _reduce_support, _reduce_axis, _reduce_macs, reads=_reduce_reads)

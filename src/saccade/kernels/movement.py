@@ -7,7 +7,7 @@ from torch import Tensor
 
 from saccade.kernels.call import Call
 from saccade.kernels.geometry import axis_after_reshape
-from saccade.kernels.rule import Masks, Rule, Scope, only_value
+from saccade.kernels.rule import Masks, Rule, Scope, only_value, read_by
 from saccade.masks import ValueSpec, on_axis
 
 RESHAPES = frozenset(["reshape", "squeeze", "unsqueeze", "select"])
@@ -22,13 +22,7 @@ KEEPING = frozenset(
 
 def _support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
     """Runs the call on the masks; where it touches channels, on masks expanded to the values' shapes."""
-    dim = call.arguments.get("dim")
-    at_channel = (
-        out.channel_axis is not None
-        and isinstance(dim, int)
-        and dim % len(out.shape) == out.channel_axis
-        and all(scope.specs[name].channel_axis == out.channel_axis for name in call.values())
-    )
+    at_channel = _at_channel(call, scope, out)
     if call.base == "channel_shuffle" and scope.specs[only_value(call)].channel_axis == 1:
         return masks[only_value(call)]
     if call.base in ("cat", "slice") and at_channel:
@@ -41,6 +35,38 @@ def _support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
     full = {name: masks[name].expand(scope.specs[name].shape).float() for name in call.values()}
     moved = _run(call, full, scope)
     return on_axis(moved > 0, ValueSpec(out.shape, out.dtype, None), out.channel_axis)
+
+
+def _reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
+    """Sends wanted positions back through the call, by its adjoint; where it touches channels, element by element."""
+    specs = {name: scope.specs[name] for name in call.values()}
+    at_channel = _at_channel(call, scope, out)
+    if at_channel and call.base in ("cat", "slice"):
+        return dict.fromkeys(specs, wanted)
+    narrow = not at_channel and _leaves_channels(call, scope)
+    found = {}
+    for name, spec in specs.items():
+        others = {n: torch.zeros(s.mask_shape if narrow else s.shape) for n, s in specs.items() if n != name}
+        reached = read_by(
+            lambda probe: _run(call, {name: probe, **others}, scope),  # noqa: B023
+            spec.mask_shape if narrow else spec.shape,
+            wanted if narrow else wanted.expand(out.shape),
+        )
+        found[name] = (
+            reached if narrow else on_axis(reached, ValueSpec(spec.shape, spec.dtype, None), spec.channel_axis)
+        )
+    return found
+
+
+def _at_channel(call: Call, scope: Scope, out: ValueSpec) -> bool:
+    """Returns whether the call works along the axis that is the channels', before and after it."""
+    dim = call.arguments.get("dim")
+    return (
+        out.channel_axis is not None
+        and isinstance(dim, int)
+        and dim % len(out.shape) == out.channel_axis
+        and all(scope.specs[name].channel_axis == out.channel_axis for name in call.values())
+    )
 
 
 def _run(call: Call, operands: Masks, scope: Scope) -> Tensor:
@@ -56,12 +82,16 @@ def _leaves_channels(call: Call, scope: Scope) -> bool:
     """Returns whether the call treats every channel alike, so that a mask can pass through it as it is."""
     if any(ref.kind == "weight" for ref in call.refs()):
         return False
-    if call.base in PERMUTES or call.base.startswith(("upsample", "_upsample", "reflection", "replication")):
+    if call.base in PERMUTES:
         return True
-    if call.base in ("pad", "constant_pad_nd"):
+    padded = call.base.startswith(("pad", "constant_pad", "reflection_pad", "replication_pad"))
+    if padded or call.base.startswith(("upsample", "_upsample")):
         spec = scope.specs[only_value(call)]
         axis = -1 if spec.channel_axis is None else spec.channel_axis
-        return len(call.arguments["pad"]) // 2 < len(spec.shape) - axis
+        last = (
+            len(call.arguments["pad" if "pad" in call.arguments else "padding"]) // 2 if padded else len(spec.shape) - 2
+        )
+        return last < len(spec.shape) - axis
     if call.base in ("slice", "cat"):
         return len({scope.specs[name].channel_axis for name in call.values()}) == 1
     return call.base == "flip"
@@ -104,6 +134,6 @@ def _free(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
     return 0
 
 
-RESHAPE = Rule("reshape", RESHAPES, _support, _reshape_axis, _free, moves=True)
-PERMUTE = Rule("permute", PERMUTES, _support, _permute_axis, _free, moves=True)
-MOVE = Rule("move", KEEPING, _support, _kept_axis, _free, moves=True)
+RESHAPE = Rule("reshape", RESHAPES, _support, _reshape_axis, _free, moves=True, reads=_reads)
+PERMUTE = Rule("permute", PERMUTES, _support, _permute_axis, _free, moves=True, reads=_reads)
+MOVE = Rule("move", KEEPING, _support, _kept_axis, _free, moves=True, reads=_reads)

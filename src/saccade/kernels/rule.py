@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from saccade.kernels.call import Call
@@ -21,6 +22,11 @@ class Scope:
     weights: Mapping[str, tuple[int, ...]]
 
 
+def read_everything(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
+    """Returns all positions of every value a call reads: never too few, whatever the operator."""
+    return {name: scope.specs[name].full_mask(True) for name in call.values()}
+
+
 @dataclass(frozen=True)
 class Rule:
     """One family of operators with a sparse form.
@@ -34,6 +40,8 @@ class Rule:
         macs: (call, scope, output shape) -> macs of computing every position.
         refuses: (call, scope) -> why this call has no sparse form, or "".
         moves: True where the operator only moves data: it keeps no output and passes announcements on.
+        reads: (call, wanted positions of the output, scope, output spec) -> by value name, every position that the
+            wanted ones are computed from. The way back of `support`; too many are allowed, too few are not.
     """
 
     family: str
@@ -43,6 +51,7 @@ class Rule:
     macs: Callable[[Call, Scope, tuple[int, ...]], int]
     refuses: Callable[[Call, Scope], str] = lambda call, scope: ""
     moves: bool = False
+    reads: Callable[[Call, Tensor, Scope, ValueSpec], Masks] = read_everything
 
 
 def only_value(call: Call) -> str:
@@ -51,3 +60,17 @@ def only_value(call: Call) -> str:
     if len(names) != 1:
         raise ValueError(f"{call.target} reads {len(names)} values where one was expected")
     return names.pop()
+
+
+def read_by(run: Callable[[Tensor], Tensor], shape: tuple[int, ...], wanted: Tensor) -> Tensor:
+    """Returns which elements of its input a linear operator with no negative weight reads for wanted outputs.
+
+    Args:
+        run: the operator.
+        shape: its input's shape.
+        wanted: bool, of its output's shape.
+    """
+    with torch.enable_grad():
+        probe = torch.zeros(shape, requires_grad=True)
+        (reached,) = torch.autograd.grad(run(probe), probe, wanted.float())
+    return reached > 0

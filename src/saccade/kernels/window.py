@@ -7,13 +7,15 @@ kernel, stride, padding, dilation and rounding rules are by construction those o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from saccade.kernels.call import Call, Ref
-from saccade.kernels.rule import Masks, Rule, Scope, only_value
+from saccade.kernels.rule import Masks, Rule, Scope, only_value, read_by
 from saccade.masks import ValueSpec, on_axis, resize_support
 
 CONVOLUTIONS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution".split())
@@ -48,11 +50,33 @@ def _input_mask(call: Call, masks: Masks, scope: Scope) -> Tensor:
 
 
 def _convolution_support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
-    mask = _input_mask(call, masks, scope).float()
+    return _of_ones(call, scope, _input_mask(call, masks, scope).float()) > 0.5
+
+
+def _of_ones(call: Call, scope: Scope, mask: Tensor) -> Tensor:
+    """Returns the convolution of a mask, one channel, by weights of one."""
     weight: Ref = call.arguments["weight"]
     ones = torch.ones(1, 1, *scope.weights[weight.name][2:])
     probe = call.replace(bias=None, groups=1)
-    return probe.run(lambda ref: ones if ref == weight else mask) > 0.5
+    convolved: Tensor = probe.run(lambda ref: ones if ref == weight else mask)
+    return convolved
+
+
+def _convolution_reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
+    shape = _input_mask(call, _whole(call, scope), scope).shape
+    return _as_read(call, scope, read_by(lambda probe: _of_ones(call, scope, probe), shape, wanted))
+
+
+def _whole(call: Call, scope: Scope) -> Masks:
+    return {only_value(call): scope.specs[only_value(call)].full_mask(True)}
+
+
+def _as_read(call: Call, scope: Scope, mask: Tensor) -> Masks:
+    """Returns a mask of a window operator's input, which has channels where the window does, as the value's own."""
+    name = only_value(call)
+    spec = scope.specs[name]
+    axis = len(spec.shape) - spatial_rank(call) - 1
+    return {name: on_axis(mask, ValueSpec(spec.shape, spec.dtype, axis), spec.channel_axis)}
 
 
 def _refuse_convolution(call: Call, scope: Scope) -> str:
@@ -74,6 +98,34 @@ def _convolution_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
 def _pool_support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
     mask = _input_mask(call, masks, scope).float()
     return call.run(lambda ref: mask) > 0
+
+
+def _pool_reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
+    shape = _input_mask(call, _whole(call, scope), scope).shape
+    if "max" in call.base:
+        return _as_read(call, scope, _under_windows(call, wanted, shape))
+    return _as_read(call, scope, read_by(lambda probe: call.run(lambda ref: probe), shape, wanted))
+
+
+def _under_windows(call: Call, wanted: Tensor, shape: Sequence[int]) -> Tensor:
+    """Returns what of an input lies under a max pooling's wanted windows: a transposed convolution by ones, cut out."""
+    rank = spatial_rank(call)
+    given = call.arguments
+    kernel, stride, padding, dilation = (
+        list(setting) * (1 if len(setting) == rank else rank)
+        for setting in (
+            given["kernel_size"],
+            given["stride"] or given["kernel_size"],
+            given["padding"],
+            given["dilation"],
+        )
+    )
+    spread = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    read = spread(wanted.float(), torch.ones(1, 1, *kernel), stride=stride, dilation=dilation)
+    ends = []
+    for before, size, have in zip(padding[::-1], shape[::-1], read.shape[::-1], strict=False):
+        ends += [-before, size - (have - before)]
+    return F.pad(read, ends) > 0.5
 
 
 def _pool_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
@@ -104,12 +156,36 @@ def _interpolation_support(call: Call, masks: Masks, scope: Scope, out: ValueSpe
     return mask > 0.5
 
 
+def _interpolation_reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
+    before = _input_mask(call, _whole(call, scope), scope).shape
+    rank, mask = spatial_rank(call), wanted.float()
+    for index, scale in enumerate(scales_of(call, rank)):
+        dim = mask.dim() - rank + index
+        align = bool(call.arguments["align_corners"])
+        pick = resize_support(before[dim], out.shape[dim], align_corners=align, scale=scale)
+        mask = (mask.movedim(dim, -1) @ pick.float()).movedim(-1, dim)
+    return _as_read(call, scope, mask > 0.5)
+
+
 def _interpolation_macs(call: Call, scope: Scope, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * 2 ** spatial_rank(call)
 
 
 CONVOLUTION = Rule(
-    "convolution", CONVOLUTIONS, _convolution_support, _window_axis, _convolution_macs, _refuse_convolution
+    "convolution",
+    CONVOLUTIONS,
+    _convolution_support,
+    _window_axis,
+    _convolution_macs,
+    _refuse_convolution,
+    reads=_convolution_reads,
 )
-POOLING = Rule("pooling", POOLS, _pool_support, _window_axis, _pool_macs)
-INTERPOLATION = Rule("interpolation", INTERPOLATIONS, _interpolation_support, _window_axis, _interpolation_macs)
+POOLING = Rule("pooling", POOLS, _pool_support, _window_axis, _pool_macs, reads=_pool_reads)
+INTERPOLATION = Rule(
+    "interpolation",
+    INTERPOLATIONS,
+    _interpolation_support,
+    _window_axis,
+    _interpolation_macs,
+    reads=_interpolation_reads,
+)

@@ -51,9 +51,7 @@ class Overlay:
         height, width = picture.shape[:2]
         preprocess = stream.preprocess
         rows, columns = seen_from(preprocess, plan_input_size(stream.plan), (height, width))
-        canvas = picture.astype(np.float32)
-        share = resample(computed_share(stream.plan, stream.active), rows, columns, outside=0)
-        canvas = blend(canvas, np.array(COMPUTED), TINT_OPACITY * share)
+        canvas = tint_computed(picture.astype(np.float32), stream)
         if self._loaded.kind == "segmentation":
             labels = label_map(outputs)
             if labels is not None:
@@ -66,6 +64,13 @@ class Overlay:
         strip = cost_strip(list(self._costs), width=width, height=strip_height(height), history=HISTORY)
         drawn = np.concatenate([canvas, strip]).round().clip(0, 255).astype(np.uint8)
         return np.pad(drawn, ((0, drawn.shape[0] % 2), (0, drawn.shape[1] % 2), (0, 0)), mode="edge")
+
+
+def tint_computed(canvas: Floats, stream: Stream) -> Floats:
+    """Returns the canvas (H, W, 3), a whole frame at any size, tinted by the macs the stream last computed there."""
+    rows, columns = seen_from(stream.preprocess, plan_input_size(stream.plan), canvas.shape[:2])
+    share = resample(computed_share(stream.plan, stream.active), rows, columns, outside=0)
+    return blend(canvas, np.array(COMPUTED), TINT_OPACITY * share)
 
 
 def plan_input_size(plan: Plan) -> tuple[int, int]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from saccade.stream.camera import Geography, find_shift, why_fixed
+
 if TYPE_CHECKING:
+    from saccade.calibrate.calibrate import Calibrated
     from saccade.evaluate.demo import DemoReport
     from saccade.evaluate.video_run import RunReport
     from saccade.graph import Plan
+    from saccade.stream import AuditReport
     from saccade.stream.native import NativeForms
 
 REFERENCE_NOTE = (
@@ -40,8 +45,20 @@ def explain_table(plan: Plan, engine: NativeForms) -> Table:
     table.caption = f"{plan.sparse_macs_share:.2%} of the macs are in sparse steps" + (
         f"; {dense} of {len(plan.steps)} steps are dense" if dense else ""
     )
-    table.caption += f"\nnative engine: {engine.summary()}"
+    table.caption += f"\nnative engine: {engine.summary()}\n{_camera(plan)}"
     return table
+
+
+def _camera(plan: Plan) -> str:
+    """Returns what of a plan moves along with a camera that moves, in a sentence."""
+    if problem := why_fixed(plan):
+        return f"moving camera: not followed: {problem}"
+    geography = Geography(plan)
+    shares = {by: find_shift(geography, (by, by)) for by in (1, 8, 32)}
+    told = ", ".join(f"{by} px {shift.moved_macs:.0%}" for by, shift in shares.items())
+    whole = [f"{name} ({why})" for name, why in shares[32].reasons.items()]
+    names = ", ".join(whole[:4]) + (f" and {len(whole) - 4} more" if len(whole) > 4 else "")
+    return f"moving camera: of the macs move along, by {told}" + (f"; computed whole: {names}" if whole else "")
 
 
 def run_table(report: RunReport) -> Table:
@@ -52,12 +69,14 @@ def run_table(report: RunReport) -> Table:
     table.add_row("video", Text(report.source))
     ended = "interrupted" if report.interrupted else "the video is damaged" if report.damage else ""
     table.add_row("frames", f"{report.frames}" + (f" ({ended})" if ended else ""))
-    table.add_row("gate", _gate(report))
+    table.add_row("gate", gate_words(report))
     table.add_row("weights", Text(report.weights))
     dense, spent = macs(report.dense_macs), macs(report.executed_macs + report.gate_macs)
     table.add_row("macs, dense", dense)
     table.add_row("macs, executed and gate", f"{spent} ({macs(report.gate_macs)} of them gate)")
     table.add_row("macs ratio", number(report.macs_ratio, ".2f", " times fewer"))
+    if report.camera == "moving":
+        table.add_row("camera", f"moving: the history moved along before {report.moved_frames} frames")
     table.add_row("ms per frame", _timing(report.ms_per_frame.median, report.ms_per_frame.p90))
     table.add_row("state", f"{report.state_bytes / 2**20:.1f} MiB")
     if report.verify is not None:
@@ -72,9 +91,43 @@ def run_table(report: RunReport) -> Table:
             if course is not None and course.mean is not None:
                 last = number(course.last_tenth, form)
                 table.add_row(name, f"{number(course.mean, form)} (last tenth of the frames: {last})")
+    if report.audit is not None:
+        for name, told in _audits(report.audit):
+            table.add_row(name, told)
     where = f"torch {report.torch_version} with {report.threads} threads, {report.machine}"
-    table.caption = f"{_engine(report)}, {where}"
+    table.caption = f"{engine_words(report)}, {where}"
     return table
+
+
+def calibration_table(found: Calibrated) -> Table:
+    """Returns what calibrating saved, and on what it was checked."""
+    calibration, checked = found.calibration, found.calibration.holdout
+    table = _table("")
+    table.add_column("model", overflow="fold")
+    table.add_column(Text(calibration.model), overflow="fold")
+    table.add_row("clips", Text(", ".join(calibration.clips)))
+    table.add_row("tolerance", f"{calibration.tolerance:g} ({calibration.measure})")
+    table.add_row("macs ratio", number(calibration.macs_ratio, ".2f", " times fewer, on held-out frames"))
+    table.add_row("held-out frames", f"{checked.frames}, {checked.within_tolerance:.1%} within the tolerance")
+    table.add_row("mean", number(checked.mean, ".4g"))
+    table.add_row("worst", f"{number(checked.worst, '.4g')} at {checked.worst_frame}")
+    table.add_row("search", f"{len(found.sweeps) - 1} sweeps, cost / {found.guess / max(1e-9, found.found):.2f}")
+    table.caption = f"{found.seconds:.0f} s; thresholds of {len(calibration.gates)} values"
+    return table
+
+
+def _audits(audit: AuditReport) -> list[tuple[str, str]]:
+    """Returns what audits found and what they cost, as names and words."""
+    part = "whole frames" if audit.cells == 1 else f"one of {audit.cells} cells of a frame each"
+    rows = [("audits", f"{audit.audits}, of {part} ({audit.macs_share:.1%} of the dense macs)")]
+    if audit.mean is not None:
+        high = "?" if audit.high is None or math.isinf(audit.high) else f"{audit.high:.3g}"
+        name = audit.measure.replace("_", " ")
+        rows.append((f"{name}, last audits", f"{audit.mean:.3g} (between {number(audit.low, '.3g')} and {high})"))
+    if audit.tolerance is not None:
+        often = f"over {audit.tolerance:g} {audit.alarms} time{'' if audit.alarms == 1 else 's'}"
+        rows.append(("scene", f"{'outside' if audit.outside else 'inside'}, {often}"))
+    return rows
 
 
 def profile_table(report: RunReport) -> Table:
@@ -117,7 +170,7 @@ def demo_table(report: DemoReport) -> Table:
     table.add_row("F1 of repeating every second result", "", number(report.f1_repeat, ".4f"))
     table.add_row("pixels changed from frame to frame", number(report.pixels_changed, ".2%"), "")
     table.add_row("state kept between frames", "0", f"{run.state_bytes / 2**20:.1f} MiB")
-    table.caption = f"{_gate(run)}, {_engine(run)}, dense: torch with {run.threads} threads, {run.machine}"
+    table.caption = f"{gate_words(run)}, {engine_words(run)}, dense: torch with {run.threads} threads, {run.machine}"
     return table
 
 
@@ -134,7 +187,13 @@ def number(value: float | None, form: str, unit: str = "") -> str:
     return "-" if value is None else f"{value:{form}}{unit}"
 
 
-def _gate(report: RunReport) -> str:
+def gate_words(report: RunReport) -> str:
+    """Returns what decides in a run, in words."""
+    if report.calibration is not None:
+        known = report.calibration
+        return f"calibrated: {known.measure} within {known.tolerance:g}, {report.record} record"
+    if isinstance(report.threshold, dict):
+        return f"thresholds of {len(report.threshold)} steps, {report.record} record"
     if report.threshold is not None:
         return f"threshold {report.threshold}, {report.record} record"
     if report.tolerance is not None:
@@ -142,7 +201,8 @@ def _gate(report: RunReport) -> str:
     return f"exact, {report.record} record"
 
 
-def _engine(report: RunReport) -> str:
+def engine_words(report: RunReport) -> str:
+    """Returns what ran it, in words."""
     if report.executor != "native":
         return f"{report.executor} executor"
     plural = "" if report.stream_threads == 1 else "s"

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from saccade.errors import InputError, MissingExtraError
 from saccade.rivals.ledger import ClipRun, MacCounter, check_clip, stack_frames
+from saccade.skip.warp import warp
 
 # From where in `key` the content at each place of `current` comes: both (H, W) uint8, result (H, W, 2) x, y in pixels.
 Flow = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
@@ -116,30 +116,13 @@ def deep_feature_flow(
 
 
 def _warped(key: Any, field: Tensor) -> Any:
+    for value in pytree.tree_leaves(key):
+        if isinstance(value, Tensor) and (value.ndim != 4 or len(value) != len(field)):
+            raise InputError(
+                f"a feature is {tuple(value.shape)}; Deep Feature Flow moves maps (N, C, h, w) with N = {len(field)}. "
+                "Split the network where its features still are maps"
+            )
     return pytree.tree_map_only(Tensor, lambda value: warp(value, field), key)
-
-
-def warp(value: Tensor, flow: Tensor) -> Tensor:
-    """Returns a map sampled bilinearly where the flow points; beyond its edges the edge goes on.
-
-    Args:
-        value: (N, C, h, w).
-        flow: (N, 2, H, W), x and y in pixels of a picture of H x W, which the map covers.
-
-    Raises:
-        InputError: the map does not have four axes, or another N than the flow.
-    """
-    if value.ndim != 4 or value.shape[0] != flow.shape[0]:
-        raise InputError(
-            f"a feature is {tuple(value.shape)}; Deep Feature Flow moves maps (N, C, h, w) with N = {flow.shape[0]}. "
-            "Split the network where its features still are maps"
-        )
-    height, width = value.shape[2:]
-    small = F.interpolate(flow.to(value.dtype), size=(height, width), mode="area")
-    x = torch.arange(width, device=value.device) + small[:, 0] * (width / flow.shape[3])
-    y = torch.arange(height, device=value.device)[:, None] + small[:, 1] * (height / flow.shape[2])
-    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1)
-    return F.grid_sample(value, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def to_grey(clip: Tensor) -> NDArray[np.uint8]:

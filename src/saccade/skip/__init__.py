@@ -4,8 +4,9 @@ from saccade.skip.clip import ClipState, Firing, LayerFiring
 from saccade.skip.convert import Conversion, convert
 from saccade.skip.gates import Gumbel, InputNorm, OutputNorm, Skip
 from saccade.skip.layer import SkipConv2d, SkipConv3d
-from saccade.skip.loss import gate_loss
+from saccade.skip.loss import equivariance_loss, gate_loss
 from saccade.skip.run import ClipModel
+from saccade.skip.warp import warp
 
 __all__ = [
     "ClipModel",
@@ -20,5 +21,7 @@ __all__ = [
     "SkipConv2d",
     "SkipConv3d",
     "convert",
+    "equivariance_loss",
     "gate_loss",
+    "warp",
 ]

@@ -46,6 +46,9 @@ class LayerFiring:
             known. 0 in reference frames; not found out, and 1, while training.
         gated: whether the layer has a gate.
         mask: (B, T, ...) bool, where it fired; None unless masks were asked for.
+        warp_macs: of moving the frame before along the flow, for one frame; 0 without a flow.
+        equivariance: how far the convolution is from taking a warped input for a warped output, see
+            `equivariance_loss`; None unless that was asked for.
     """
 
     name: str
@@ -55,6 +58,8 @@ class LayerFiring:
     decided: Tensor
     gated: bool
     mask: Tensor | None = None
+    warp_macs: int = 0
+    equivariance: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,11 +81,13 @@ class Firing:
 
     @property
     def macs(self) -> Tensor:
-        """Macs of each frame, gates included, (B, T) float64."""
+        """Macs of each frame, gates and warps included, (B, T) float64."""
         shape = self.calls[0].share.shape if self.calls else (1, len(self.reference))
         total = torch.zeros(shape, dtype=torch.float64)
+        later = (~self.reference).double()
         for call in self.calls:
             total += call.macs * call.share.detach().double().cpu() + call.gate_macs * call.decided.double().cpu()
+            total += call.warp_macs * later
         return total
 
     def shares(self) -> dict[str, float]:
@@ -105,6 +112,9 @@ class Clip:
         reference: (T,) bool, which frames are computed whole.
         state: what came before; written to as layers finish. None: the clip stands alone.
         with_masks: whether to keep where gates fired.
+        flow: (B, T, 2, H, W) in pixels of the clip: frame t looks at a place as frame t - 1 at that place + flow. None:
+            residuals are plain differences.
+        with_equivariance: whether to measure how near the layers are to equivariance.
         calls: the ledger so far.
         counts: how often each layer was called.
     """
@@ -114,6 +124,8 @@ class Clip:
     reference: Tensor
     state: ClipState | None = None
     with_masks: bool = False
+    flow: Tensor | None = None
+    with_equivariance: bool = False
     calls: list[LayerFiring] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 

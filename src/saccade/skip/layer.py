@@ -27,6 +27,7 @@ from saccade.skip.gates import (
     sample,
     scores,
 )
+from saccade.skip.warp import warp, warp_macs
 
 
 class GumbelGate(nn.Module):
@@ -39,7 +40,7 @@ class GumbelGate(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class _Before:
-    """Input and output of the frame before a clip's first, (B, C, ...) each; None where that is a reference frame."""
+    """Input, not padded, and output of the frame before a clip's first, (B, C, ...) each."""
 
     x: Tensor
     z: Tensor
@@ -137,25 +138,44 @@ class _SkipConv(nn.Module):
     def _over_time(self, x: Tensor, clip: Clip) -> Tensor:
         if clip.frames == 0:
             raise InputError(f"{type(self).__name__} {self.name} got a clip without frames, {tuple(x.shape)}")
+        raw = x
         flat, geometry = self._padded(x.flatten(0, 1))
         x = flat.unflatten(0, (clip.batch, clip.frames))
         key = clip.next_key(self.name)
         before = self._before(key, clip)
-        whole = clip.reference
-        steps = (~whole).nonzero().flatten().tolist()
-        last = [before.x if t == 0 and before is not None else x[:, t - 1] for t in steps]
+        steps = (~clip.reference).nonzero().flatten().tolist()
         kernel = self.kernel()
+        equivariance: Tensor | None = None
         if steps:
-            residual = x[:, steps] - torch.stack(last, 1)
+            last = torch.stack([before.x if t == 0 and before is not None else raw[:, t - 1] for t in steps], 1)
+            moved = last.flatten(0, 1) if clip.flow is None else self._warp(last.flatten(0, 1), clip, steps)
+            residual = x[:, steps] - self._padded(moved)[0].unflatten(0, (clip.batch, len(steps)))
+            if clip.flow is not None and clip.with_equivariance:
+                equivariance = self._equivariance(last.flatten(0, 1), moved, clip, steps)
             fired = self._fire(residual.flatten(0, 1), kernel, geometry).unflatten(0, (clip.batch, len(steps)))
         else:
             residual, fired = x[:, :0], x.new_zeros(clip.batch, 0, 1, *[1] * len(self.kernel_size))
         run = self._residual_form if self.what.form == "residual" else self._refresh_form
-        z = run(x, residual, fired, whole.tolist(), before, geometry)
-        self._account(clip, x, z, fired, self._decided(residual, geometry), whole, kernel)
+        z = run(x, residual, fired, clip, before, geometry)
+        warps = 0 if clip.flow is None else warp_macs(raw[:, 0]) + warp_macs(z[:, 0])
+        decided = self._decided(residual, geometry)
+        self._account(clip, x, z, fired, decided, kernel, warps=warps, equivariance=equivariance)
         if clip.state is not None:
-            clip.state.last[key] = (x[:, -1].detach(), z[:, -1].detach())
+            clip.state.last[key] = (raw[:, -1].detach(), z[:, -1].detach())
         return z
+
+    def _warp(self, maps: Tensor, clip: Clip, steps: list[int]) -> Tensor:
+        """Returns maps of the frames before `steps`, (B * t, C, h, w), moved to where things are in those frames."""
+        if len(self.kernel_size) != 2:
+            raise InputError(f"{type(self).__name__} {self.name} was given a flow; only maps (C, H, W) can be warped")
+        assert clip.flow is not None
+        return warp(maps, clip.flow[:, steps].flatten(0, 1).to(maps.device))
+
+    def _equivariance(self, last: Tensor, moved: Tensor, clip: Clip, steps: list[int]) -> Tensor:
+        """Returns the mean square of w * T(x) - T~(w * x) (section 3.3)."""
+        padded, geometry = self._padded(torch.cat([last, moved]))
+        z = convolve(padded, self.weight, None, geometry, self.groups)
+        return (z[len(last) :] - self._warp(z[: len(last)], clip, steps)).square().mean()
 
     def _fire(self, residual: Tensor, kernel: Kernel, geometry: Geometry) -> Tensor:
         score = scores(residual, kernel, geometry)
@@ -165,9 +185,10 @@ class _SkipConv(nn.Module):
         return in_blocks(decide(score), self.what.block)
 
     def _residual_form(
-        self, x: Tensor, residual: Tensor, fired: Tensor, whole: list[bool], before: _Before | None, geometry: Geometry
+        self, x: Tensor, residual: Tensor, fired: Tensor, clip: Clip, before: _Before | None, geometry: Geometry
     ) -> Tensor:
         """Eq. 3: what whole frames give starts a sum, gated convolutions of residuals are added to it."""
+        whole = clip.reference.tolist()
         dense = [t for t, is_whole in enumerate(whole) if is_whole]
         source = torch.cat([x[:, dense], residual], 1)
         change = convolve(source.flatten(0, 1), self.weight, None, geometry, self.groups)
@@ -176,30 +197,33 @@ class _SkipConv(nn.Module):
         if self.bias is not None:
             fresh = fresh + self.bias.reshape(-1, *[1] * len(self.kernel_size))
         z, frames, i, j = before.z if before is not None else None, [], 0, 0
-        for is_whole in whole:
+        for t, is_whole in enumerate(whole):
             if is_whole:
                 z, i = fresh[:, i], i + 1
             else:
                 assert z is not None
-                z, j = z + added[:, j], j + 1
+                z, j = self._moved(z, clip, t) + added[:, j], j + 1
             frames.append(z)
         return torch.stack(frames, 1)
 
     def _refresh_form(
-        self, x: Tensor, residual: Tensor, fired: Tensor, whole: list[bool], before: _Before | None, geometry: Geometry
+        self, x: Tensor, residual: Tensor, fired: Tensor, clip: Clip, before: _Before | None, geometry: Geometry
     ) -> Tensor:
         """Where the gate fires, the value the convolution has now; elsewhere the one it last had."""
         fresh = convolve(x.flatten(0, 1), self.weight, self.bias, geometry, self.groups)
         fresh = fresh.unflatten(0, (x.shape[0], x.shape[1]))
         z, frames, j = before.z if before is not None else None, [], 0
-        for t, is_whole in enumerate(whole):
+        for t, is_whole in enumerate(clip.reference.tolist()):
             if is_whole:
                 z = fresh[:, t]
             else:
                 assert z is not None
-                z, j = fired[:, j] * fresh[:, t] + (1 - fired[:, j]) * z, j + 1
+                z, j = fired[:, j] * fresh[:, t] + (1 - fired[:, j]) * self._moved(z, clip, t), j + 1
             frames.append(z)
         return torch.stack(frames, 1)
+
+    def _moved(self, z: Tensor, clip: Clip, t: int) -> Tensor:
+        return z if clip.flow is None else self._warp(z, clip, [t])
 
     def _before(self, key: tuple[str, int], clip: Clip) -> _Before | None:
         if bool(clip.reference[0]):
@@ -222,13 +246,22 @@ class _SkipConv(nn.Module):
         return touched.flatten(1).double().mean(1).unflatten(0, residual.shape[:2])
 
     def _account(
-        self, clip: Clip, x: Tensor, z: Tensor, fired: Tensor, decided: Tensor, whole: Tensor, kernel: Kernel
+        self,
+        clip: Clip,
+        x: Tensor,
+        z: Tensor,
+        fired: Tensor,
+        decided: Tensor,
+        kernel: Kernel,
+        *,
+        warps: int,
+        equivariance: Tensor | None,
     ) -> None:
         positions = math.prod(z.shape[3:])
         share = torch.ones(z.shape[:2], dtype=z.dtype, device=z.device)
         looked = torch.zeros(z.shape[:2], dtype=torch.float64, device=z.device)
         mask = torch.ones(*z.shape[:2], *z.shape[3:], dtype=torch.bool, device=z.device) if clip.with_masks else None
-        steps = (~whole).nonzero().flatten().to(z.device)
+        steps = (~clip.reference).nonzero().flatten().to(z.device)
         if len(steps):
             share = share.index_copy(1, steps, fired.flatten(2).mean(2))
             looked = looked.index_copy(1, steps, decided)
@@ -238,7 +271,19 @@ class _SkipConv(nn.Module):
         if isinstance(self.what.gate, InputNorm | OutputNorm):  # summed over the channels once per input position
             deciding += math.prod(x.shape[2:])
         macs = positions * self.weight.numel()
-        clip.calls.append(LayerFiring(self.name, macs, deciding, share, looked, gated=True, mask=mask))
+        clip.calls.append(
+            LayerFiring(
+                self.name,
+                macs,
+                deciding,
+                share,
+                looked,
+                gated=True,
+                mask=mask,
+                warp_macs=warps,
+                equivariance=equivariance,
+            )
+        )
 
     def _padded(self, x: Tensor) -> tuple[Tensor, Geometry]:
         """Returns the pictures padded where a convolution cannot do that itself, and the geometry on them."""

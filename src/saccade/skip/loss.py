@@ -1,4 +1,4 @@
-"""The gates' own loss (eq. 9)."""
+"""The gates' own loss (eq. 9), and the one for layers whose outputs are warped (section 3.3)."""
 
 from __future__ import annotations
 
@@ -29,3 +29,23 @@ def gate_loss(firing: Firing) -> Tensor:
     shares = torch.stack([call.share[:, later.to(call.share.device)].mean() for call in gated])
     weights = torch.tensor([call.macs for call in gated], dtype=torch.float64) / firing.dense_macs
     return (shares * weights.to(shares)).sum()
+
+
+def equivariance_loss(firing: Firing) -> Tensor:
+    """Returns how far the layers are from taking a warped input for a warped output, (); 0 where they all do.
+
+    The mean square of w * T(x_{t-1}) - T~(w * x_{t-1}) in each gated layer, mean over layers and over all frames but
+    reference frames. What a layer gives for T(x) + r is w * T(x) + w * r and what it keeps is T~(z) + w * r: section
+    3.3 asks that the two be pulled together and leaves the measure open.
+
+    Raises:
+        InputError: no layer measured it: the clip was run without `flow=` and `equivariance=True`, or has reference
+            frames only.
+    """
+    measured = [call.equivariance for call in firing.calls if call.equivariance is not None]
+    if not measured:
+        raise InputError(
+            "no layer measured its equivariance; run the clip with flow= and equivariance=True, and with frames after "
+            "the reference frame"
+        )
+    return torch.stack(measured).mean()

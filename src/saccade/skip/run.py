@@ -34,13 +34,25 @@ class ClipModel(nn.Module):
         reference_frames(0, 1, reference_every)
         self.model, self.reference_every = model, reference_every
 
-    def forward(self, clip: Tensor, state: ClipState | None = None, *, masks: bool = False) -> tuple[Any, Firing]:
+    def forward(
+        self,
+        clip: Tensor,
+        state: ClipState | None = None,
+        *,
+        masks: bool = False,
+        flow: Tensor | None = None,
+        equivariance: bool = False,
+    ) -> tuple[Any, Firing]:
         """Returns the network's outputs, every tensor (B, T, ...), and the ledger of its gates.
 
         Args:
             clip: (B, T, C, H, W), or more axes after T.
             state: what came before the clip in its video, moved on by it; None: the clip begins with a reference frame.
             masks: keep where each gate fired, in the ledger.
+            flow: (B, T, 2, H, W), x and y in pixels of the clip: frame t looks at a place as frame t - 1 does at that
+                place + flow. Gated layers then take residuals to the frame before moved along it (section 3.3):
+                r_t = x_t - T(x_{t-1}), z_t = T~(z_{t-1}) + w * r_t. Of a video's first frame it is not read.
+            equivariance: with a flow, measure what `equivariance_loss` adds up.
 
         Raises:
             InputError: the clip is no clip, the network mixes up its pictures, or the state is of another network.
@@ -52,7 +64,14 @@ class ClipModel(nn.Module):
         batch, frames = int(clip.shape[0]), int(clip.shape[1])
         start = 0 if state is None else state.frames
         reference = reference_frames(start, frames, self.reference_every)
-        work = Clip(batch, frames, reference, state, masks)
+        if flow is not None and flow.shape != (batch, frames, 2, *clip.shape[-2:]):
+            raise InputError(
+                f"got a flow of shape {tuple(flow.shape)} for a clip {tuple(clip.shape)}; expected (B, T, 2, H, W), "
+                f"{(batch, frames, 2, *clip.shape[-2:])}"
+            )
+        if equivariance and flow is None:
+            raise InputError("equivariance is measured along a flow, and none was given; pass flow=")
+        work = Clip(batch, frames, reference, state, masks, flow, equivariance)
         with working_on(work), _counting(self.model, work):
             outputs = self.model(clip.flatten(0, 1))
         if state is not None:

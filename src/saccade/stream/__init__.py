@@ -1,8 +1,10 @@
 """A stream follows one video: the change rule, its state, its gates and the executors that run a plan."""
 
+from saccade.stream.audit import Audit, AuditReport
+from saccade.stream.calibration import Calibration
 from saccade.stream.gate import Gate
 from saccade.stream.pool import StreamPool
 from saccade.stream.state import StreamState
 from saccade.stream.stream import Stream
 
-__all__ = ["Gate", "Stream", "StreamPool", "StreamState"]
+__all__ = ["Audit", "AuditReport", "Calibration", "Gate", "Stream", "StreamPool", "StreamState"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -11,7 +11,9 @@ from torch import Tensor
 from saccade.errors import InputError
 from saccade.graph.plan import Plan
 from saccade.kernels.cpu import native_module, warn_once, why_missing
+from saccade.stream.checks import NOTHING
 from saccade.stream.gate import GateSettings
+from saccade.stream.moves import NO_MOVES, Move
 from saccade.stream.native import NativeExecutor, why_unfit
 from saccade.stream.passes import Pass
 from saccade.stream.reference import ReferenceExecutor
@@ -29,8 +31,31 @@ class Executor(Protocol):
     isa: str
     profile: bool
 
-    def run(self, state: StreamState, inputs: Sequence[Tensor], settings: GateSettings) -> Pass:
-        """Returns the pass over one frame, and moves the state on by it."""
+    def run(
+        self,
+        state: StreamState,
+        inputs: Sequence[Tensor],
+        settings: GateSettings,
+        *,
+        forced: Mapping[str, Tensor] = NOTHING,
+        moves: Mapping[str, Move] = NO_MOVES,
+    ) -> Pass:
+        """Returns the pass over one frame, and moves the state on by it.
+
+        Args:
+            state: the stream's memory.
+            inputs: one tensor per input of the plan, of its shape.
+            settings: the gates.
+            forced: by the name of a value that a step computes, a bool mask of its mask shape: positions that are
+                computed in this frame whatever changed. What becomes of them is the change rule's: compared, and
+                announced where they moved by more than the threshold. A gated convolution is computed whole there.
+            moves: by the name of a value that is kept, how far what is stored of it moves before the frame is compared
+                with it. Where nothing comes from, what was there stays: whoever moves values says with `forced` what of
+                them and of what reads them no longer holds. Not for reference frames, which compare nothing.
+
+        Raises:
+            InputError: an input holds NaN or infinite values, or `forced` does not fit the plan. Nothing has moved.
+        """
 
 
 def choose_executor(

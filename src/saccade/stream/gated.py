@@ -6,7 +6,7 @@ of frames, whatever the threshold of x; at threshold 0 it is the change since th
 
     fires       = score(r) > 0, in blocks                       (`saccade.kernels.gated.find_fires`)
     residual:   z <- z + w * r          where the gate fires and a change lies under the window
-    refresh:    z <- w * x + bias       where the gate fires
+    refresh:    z <- w * x + bias       where the gate fires; where a position is forced, in either form
     active      = where it fires, and where another operand of the step's epilogue was announced
     y           <- epilogue(z)          there; compared and announced like any value
 """
@@ -46,9 +46,9 @@ def last_name(value: str) -> str:
     return f"{value}/last"
 
 
-def sum_name(step: Step) -> str:
-    """Returns what a state calls a step's z, kept before the non-linearity."""
-    return f"{step.outputs[0]}/z"
+def sum_name(value: str) -> str:
+    """Returns what a state calls z of the step that makes a value, kept before the non-linearity."""
+    return f"{value}/z"
 
 
 def input_of(step: Step) -> str:
@@ -64,7 +64,7 @@ def memory_specs(plan: Plan) -> dict[str, ValueSpec]:
         if is_gated(step):
             specs[last_name(input_of(step))] = plan.values[input_of(step)]
             if keeps_sum(step.calls):
-                specs[sum_name(step)] = plan.values[step.outputs[0]]
+                specs[sum_name(step.outputs[0])] = plan.values[step.outputs[0]]
     return specs
 
 
@@ -114,7 +114,14 @@ class GatedMemory:
         self.held: dict[str, Tensor] = dict(held)
         self._residuals: dict[str, Tensor] = {}
 
-    def advance(self, step: Step, old: Tensor | None, announced: Mapping[str, Tensor], lookup: Lookup) -> Advanced:
+    def advance(
+        self,
+        step: Step,
+        old: Tensor | None,
+        announced: Mapping[str, Tensor],
+        lookup: Lookup,
+        forced: Tensor | None = None,
+    ) -> Advanced:
         """Returns what a frame makes of a gated step, and keeps what the next frame needs.
 
         Args:
@@ -122,6 +129,7 @@ class GatedMemory:
             old: what it last put out; None on the first frame.
             announced: masks of the values computed before it.
             lookup: returns a value of this frame, or a weight.
+            forced: mask of positions where z is computed whole, whatever the gate says.
         """
         call, name = step.calls[0], input_of(step)
         out = self.plan.values[step.outputs[0]]
@@ -130,7 +138,7 @@ class GatedMemory:
             z = self._convolve(call, call.arguments["x"], lookup)
             fires, gate_macs = out.full_mask(True), 0
         else:
-            before = self.held[sum_name(step)] if keeps_sum(step.calls) else old
+            before = self.held[sum_name(step.outputs[0])] if keeps_sum(step.calls) else old
             assert before is not None
             touched = GATED_CONVOLUTION.support(call, announced, self.plan.scope, out)
             fires = find_fires(call, residual, touched, lookup)
@@ -146,8 +154,11 @@ class GatedMemory:
                 z = torch.where(fires, before + change, before) if told else before
             else:
                 z = torch.where(fires, self._convolve(call, call.arguments["x"], lookup), before) if told else before
+        if forced is not None:
+            z = torch.where(forced, self._convolve(call, call.arguments["x"], lookup), z)
+            fires = fires | forced
         if keeps_sum(step.calls):
-            self.held[sum_name(step)] = z.contiguous()
+            self.held[sum_name(step.outputs[0])] = z.contiguous()
         active = fires
         for later in step.calls[1:]:
             for operand in later.values():

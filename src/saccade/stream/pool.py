@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -16,6 +17,7 @@ from torch.export import ExportedProgram
 from saccade.cost import Cost
 from saccade.errors import InputError, PoolError, StateError
 from saccade.graph import Plan
+from saccade.stream.audit import settle_audit
 from saccade.stream.stream import Stream
 
 
@@ -31,7 +33,8 @@ class StreamPool:
         model, example: as for `Stream`.
         streams: how many videos.
         threads: how many frames are run at once; by default as many as there are streams, at most the cores.
-        options: what else `Stream` takes, the same for all; not `state`, and not `threads` within a frame.
+        options: what else `Stream` takes, the same for all; not `state`, and not `threads` within a frame. Audits have
+            a seed of their own in every stream, so that they do not all come in one round.
 
     Raises:
         InputError: less than one stream or thread; and what `Stream` raises.
@@ -53,9 +56,12 @@ class StreamPool:
             raise InputError(f"threads is {threads}; expected 1 or more")
         if options.get("state") is not None:
             raise InputError("a pool's streams cannot share one state; load each with pool.streams[i].state.load(path)")
-        first = Stream(model, example, **options)
+        audit = settle_audit(options.pop("audit_every", None), options.pop("audit", None))
+        audits = [audit and replace(audit, seed=audit.seed + index) for index in range(streams)]
+        first = Stream(model, example, audit=audits[0], **options)
         rest = {**options, "executor": first.executor, "preprocess": first.preprocess}
-        self.streams: tuple[Stream, ...] = (first, *(Stream(first.plan, **rest) for _ in range(streams - 1)))
+        others = (Stream(first.plan, audit=audit, **rest) for audit in audits[1:])
+        self.streams: tuple[Stream, ...] = (first, *others)
         self._locks = [Lock() for _ in self.streams]
         self._workers: ThreadPoolExecutor | None = ThreadPoolExecutor(self.threads, thread_name_prefix="saccade")
 

@@ -14,9 +14,10 @@ from saccade.graph.plan import Plan, Step
 from saccade.kernels.call import Ref
 from saccade.kernels.table import find_rule
 from saccade.masks import broadcast
-from saccade.stream.checks import refuse_not_finite
+from saccade.stream.checks import NOTHING, check_forced, refuse_not_finite
 from saccade.stream.gate import GateSettings
-from saccade.stream.gated import GatedMemory, is_gated, step_macs
+from saccade.stream.gated import GatedMemory, is_gated, last_name, step_macs, sum_name
+from saccade.stream.moves import NO_MOVES, Move, moved
 from saccade.stream.passes import Pass
 from saccade.stream.record import start_record
 from saccade.stream.state import StreamState
@@ -36,12 +37,24 @@ class ReferenceExecutor:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
-    def run(self, state: StreamState, inputs: Sequence[Tensor], settings: GateSettings) -> Pass:
-        """Returns the pass over one frame, and moves the state on by it; nothing moves where it raises."""
+    def run(
+        self,
+        state: StreamState,
+        inputs: Sequence[Tensor],
+        settings: GateSettings,
+        *,
+        forced: Mapping[str, Tensor] = NOTHING,
+        moves: Mapping[str, Move] = NO_MOVES,
+    ) -> Pass:
+        """Returns the pass over one frame, and moves the state on by it; nothing moves where it raises.
+
+        See `saccade.stream.executors.Executor.run`.
+        """
+        check_forced(self.plan, forced)
         for name, tensor in zip(self.plan.inputs, inputs, strict=True):
             refuse_not_finite(name, tensor, state.frames)
         with torch.no_grad():
-            frame = _Frame(self.plan, state, settings)
+            frame = _Frame(self.plan, state, settings, forced, moves)
             for step in self.plan.steps:
                 if is_gated(step):
                     frame.gated(step)
@@ -54,17 +67,31 @@ class ReferenceExecutor:
 class _Frame:
     """One frame on its way through the plan; the state is replaced only by `commit`."""
 
-    def __init__(self, plan: Plan, state: StreamState, settings: GateSettings) -> None:
-        self.plan, self.state, self.settings = plan, state, settings
+    def __init__(
+        self,
+        plan: Plan,
+        state: StreamState,
+        settings: GateSettings,
+        forced: Mapping[str, Tensor],
+        moves: Mapping[str, Move],
+    ) -> None:
+        self.plan, self.state, self.settings, self.forced = plan, state, settings, forced
         self.first = settings.is_reference(state.frames)
-        self.memory = GatedMemory(plan, state.private, first=self.first)
         self.values: dict[str, Tensor] = {}
         self.movers: dict[str, Step] = {}
         self.announced: dict[str, Tensor] = {}
         self.active: dict[str, Tensor] = {}
         self.costs: list[StepCost] = []
-        self.records = dict(state.records)
         self.gates = dict(state.gates)
+        self.records, self.before, private = dict(state.records), dict(state.values), dict(state.private)
+        for name, move in moves.items():
+            self.before[name] = moved(self.before[name], move)
+            if name in self.records:
+                self.records[name] = self.records[name].holding(moved(self.records[name].tensor(), move))
+            for own in (last_name(name), sum_name(name)):
+                if own in private:
+                    private[own] = moved(private[own], move)
+        self.memory = GatedMemory(plan, private, first=self.first)
 
     def lookup(self, ref: Ref) -> Tensor:
         if ref.kind == "weight":
@@ -75,7 +102,7 @@ class _Frame:
 
     def step(self, step: Step, inputs: Sequence[Tensor]) -> None:
         told = any(bool(self.announced[name].any()) for name in step.inputs)
-        active = find_active(self.plan, step, self.announced, told=told, first=self.first)
+        active = find_active(self.plan, step, self.announced, told=told, first=self.first, forced=self.forced)
         count = [int(mask.sum()) for mask in active]
         gate_macs = 0
         if step.calls and told and not self.first:
@@ -89,7 +116,7 @@ class _Frame:
                 gate_macs += self.keep(name, result, mask)
         else:
             for name, mask in zip(step.outputs, active, strict=True):
-                self.values[name] = self.state.values[name]
+                self.values[name] = self.before[name]
                 self.announced[name] = mask
         positions = sum(self.plan.values[name].positions for name in step.outputs)
         self.active[step.name] = active[0]
@@ -110,7 +137,8 @@ class _Frame:
         (name,) = step.outputs
         spec = self.plan.values[name]
         told = any(bool(self.announced[source].any()) for source in step.inputs)
-        done = self.memory.advance(step, self.state.values.get(name), self.announced, self.lookup)
+        forced = self.forced.get(name)
+        done = self.memory.advance(step, self.before.get(name), self.announced, self.lookup, forced)
         gate_macs = done.gate_macs + (spec.positions if told and not self.first else 0)
         gate_macs += self.keep(name, done.result, done.active)
         active = int(done.active.sum())
@@ -143,7 +171,7 @@ class _Frame:
                 self.records[name] = start_record(self.state.record, value, spec)
             self.values[name] = value
             return 0
-        old = self.state.values[name]
+        old = self.before[name]
         value = torch.where(active, result, old).contiguous()
         self.values[name] = value
         if name not in self.plan.consumed:
@@ -163,7 +191,15 @@ class _Frame:
         return Pass(outputs, Cost.total(costs, ms=0.0), lambda: costs, lambda: self.active)
 
 
-def find_active(plan: Plan, step: Step, announced: Mapping[str, Tensor], *, told: bool, first: bool) -> list[Tensor]:
+def find_active(
+    plan: Plan,
+    step: Step,
+    announced: Mapping[str, Tensor],
+    *,
+    told: bool,
+    first: bool,
+    forced: Mapping[str, Tensor] = NOTHING,
+) -> list[Tensor]:
     """Returns the active positions of each output of a step.
 
     Args:
@@ -172,7 +208,13 @@ def find_active(plan: Plan, step: Step, announced: Mapping[str, Tensor], *, told
         announced: masks of the values computed before it.
         told: whether any value it reads has an announced position.
         first: whether this is the first frame, which computes everything.
+        forced: by value, positions to compute besides.
     """
+    masks = _supported(plan, step, announced, told=told, first=first)
+    return [mask | forced[name] if name in forced else mask for name, mask in zip(step.outputs, masks, strict=True)]
+
+
+def _supported(plan: Plan, step: Step, announced: Mapping[str, Tensor], *, told: bool, first: bool) -> list[Tensor]:
     specs = [plan.values[name] for name in step.outputs]
     if first or not step.calls:
         return [spec.full_mask(True) for spec in specs]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,12 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from saccade.cost import Cost, StepCost
-from saccade.errors import InputError, StateError
+from saccade.errors import InputError, SceneWarning, StateError
 from saccade.graph import Plan, make_plan
 from saccade.preprocess import Preprocess
+from saccade.stream.audit import Audit, Auditor, AuditReport, settle_audit
+from saccade.stream.calibration import Calibration
+from saccade.stream.camera import STAYS, Camera
 from saccade.stream.executors import Executor, choose_executor
 from saccade.stream.gate import Gate, GateSettings
 from saccade.stream.native import NativeExecutor
@@ -23,6 +30,8 @@ from saccade.stream.passes import Pass
 from saccade.stream.picture_source import PictureSource
 from saccade.stream.record import default_record
 from saccade.stream.state import StreamState
+
+CAMERAS = ("still", "moving")
 
 
 class Stream:
@@ -36,6 +45,8 @@ class Stream:
         threshold: absolute threshold of every step, or a `Gate` (or number) per value name. 0 is exact.
         tolerance: relative instead: threshold of a step = tolerance x RMS of its output on the first frame.
             Give one of the two; with neither the stream is exact.
+        calibration: gates found on footage of the scene (`saccade calibrate`), or the file they are in; in place of
+            the two.
         reference_every: every so many frames one is a reference frame, computed whole as the first is; by default only
             the first. For gated convolutions in the residual form, whose results drift (Skip-Convolutions).
         executor: "native", the compiled engine; "reference", the definition in torch, which computes everything and
@@ -45,15 +56,24 @@ class Stream:
             `StreamPool` is faster.
         profile: measure the time of every step, see `step_seconds` (native only).
         record: how announcements are remembered: "reference" (a copy), "coarse" (a copy in bfloat16) or "accumulated"
-            (one number per position); by default "coarse" from a tolerance of 0.01 on, else "reference".
+            (one number per position); by default the calibration's, "coarse" from a tolerance of 0.01 on, else
+            "reference".
+        audit_every: audit the stream's error, one frame in so many; short for `audit=Audit(every=...)`, and with
+            `audit` in place of its `every`. See `Audit`.
+        audit: how the error is audited; by default it is not. Without a tolerance of its own it has the calibration's,
+            where that is of the relative error or of argmax.
         preprocess: how a video frame becomes the model's input; the plan's own by default.
+        camera: "still", or "moving": where the camera moved by whole pixels of the input and that leaves less to
+            compute, the history moves along (docs/camera.md). Tried rarely where it does not pay.
         state: a state of the same plan to go on from; a fresh one by default.
 
     Raises:
         ModelError, FileFormatError: as `make_plan`.
-        InputError: a threshold or tolerance below 0, or both; a reference_every below 1; an unknown executor, precision
-            or record, or an executor that is not there or cannot run this plan.
-        StateError: the state belongs to another plan, or holds values in another precision.
+        InputError: a threshold or tolerance below 0, or more than one of these and a calibration; a reference_every
+            below 1; an audit that makes no sense; an unknown executor, precision, record or camera, or an executor that
+            is not there or cannot run this plan.
+        StateError: the state or the calibration belongs to another plan, or the state holds values in another
+            precision.
     """
 
     def __init__(
@@ -63,21 +83,34 @@ class Stream:
         *,
         threshold: float | Mapping[str, Gate | float] | None = None,
         tolerance: float | None = None,
+        calibration: Calibration | str | Path | None = None,
         reference_every: int | None = None,
         executor: str | None = None,
         precision: str = "float32",
         threads: int = 1,
         profile: bool = False,
         record: str | None = None,
+        audit_every: int | None = None,
+        audit: Audit | None = None,
         preprocess: Preprocess | None = None,
+        camera: str = "still",
         state: StreamState | None = None,
     ) -> None:
-        self.settings = GateSettings(threshold, tolerance, reference_every)
+        if calibration is not None and (threshold is not None or tolerance is not None):
+            raise InputError("got a calibration beside a threshold or tolerance; give one of them")
+        if isinstance(calibration, (str, Path)):
+            calibration = Calibration.load(calibration)
+        self.calibration = calibration
+        given = threshold if calibration is None else calibration.gates
+        self.settings = GateSettings(given, tolerance, reference_every)
+        audit = settle_audit(audit_every, audit, calibration)
         if example is not None and not isinstance(example, (Tensor, tuple, list)):
             preprocess = preprocess or Preprocess()
             example = preprocess(example)
         self.plan = make_plan(model, example, preprocess=preprocess)
         self.preprocess = preprocess or self.plan.preprocess
+        if calibration is not None:
+            calibration.check(self.plan)
         self._check_names(threshold)
         if state is not None and state.plan is not self.plan and state.plan.digest != self.plan.digest:
             raise StateError(
@@ -93,39 +126,55 @@ class Stream:
                 f"with precision={state.precision!r}"
             )
         if record is None:
-            record = default_record(tolerance)
+            record = default_record(tolerance) if calibration is None else calibration.record
         self.state = state if state is not None else self._fresh_state(record)
+        if camera not in CAMERAS:
+            raise InputError(f"unknown camera {camera!r}; expected one of {', '.join(CAMERAS)}")
+        self.camera = camera
+        self._camera = Camera(self.plan) if camera == "moving" else None
         self._pictures = PictureSource(self.plan)
         self._in_spec = pytree.treespec_loads(self.plan.in_spec)
-        self._out_spec = pytree.treespec_loads(self.plan.out_spec)
+        self._auditor = None if audit is None else Auditor(self.plan, audit)
         self._last: Pass | None = None
         self._cost = Cost(self.plan.dense_macs, 0, 0, 0.0)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the model would give for this frame, but for changes no gate announced, in its own structure.
 
-        Takes what the model takes, or one video frame (a `Frame` or a uint8 (H, W, 3) array).
+        Takes what the model takes, or one video frame (a `Frame` or a uint8 (H, W, 3) array). Of a frame that was
+        audited it returns what the stream holds after the audit: fresh in what was audited, elsewhere as it would have
+        been or fresher. So a still scene shows the same in the next frame.
 
         Raises:
             InputError: shape, type or structure differ from the plan's, or a value is NaN or infinite. The state is
                 then unchanged and the stream can go on with the next frame.
+
+        Warns:
+            SceneWarning: audits show an error over their tolerance.
         """
         started = time.perf_counter()
-        self._last = self._run(self.state, self.settings, args, kwargs, self._pictures)
+        with self._given(args, kwargs, self._pictures, self.state) as (run, seen):
+            self._last = self._followed(run, seen)
         ms = (time.perf_counter() - started) * 1e3
         total = self._last.total
-        self._cost = Cost(total.dense_macs, total.executed_macs, total.gate_macs, ms)
-        return pytree.tree_unflatten(list(self._last.outputs), self._out_spec)
+        watching = self._camera.macs if self._camera else 0
+        self._cost = Cost(total.dense_macs, total.executed_macs, total.gate_macs + watching, ms)
+        if self._auditor is not None and (news := self._auditor.take_news()):
+            warnings.warn(news, SceneWarning, stacklevel=2)
+        return self.plan.structured(self._last.outputs)
 
     def full_pass(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the same executor gives for this frame alone, every position computed; no state changes."""
         state = self._fresh_state("accumulated")
-        done = self._run(state, GateSettings(), args, kwargs, PictureSource(self.plan))
-        return pytree.tree_unflatten(list(done.outputs), self._out_spec)
+        with self._given(args, kwargs, PictureSource(self.plan), state) as (run, _):
+            done = run(state, settings=GateSettings())
+        return self.plan.structured(done.outputs)
 
     def reset(self) -> None:
-        """Forgets the video so far; the next frame is computed whole."""
+        """Forgets the video so far, audits included; the next frame is computed whole."""
         self.state.reset()
+        if self._auditor is not None:
+            self._auditor.reset()
 
     @property
     def executor(self) -> str:
@@ -163,6 +212,11 @@ class Stream:
         return self._cost
 
     @property
+    def audit(self) -> AuditReport | None:
+        """What audits of the error have found so far; None where none were asked for."""
+        return None if self._auditor is None else self._auditor.report()
+
+    @property
     def step_costs(self) -> tuple[StepCost, ...]:
         """What the last frame cost, step by step; empty before the first."""
         return self._last.costs() if self._last else ()
@@ -171,6 +225,12 @@ class Stream:
     def step_seconds(self) -> tuple[float, ...]:
         """Time of every step of the last frame, in the plan's order; empty before the first, or without `profile`."""
         return self._last.seconds() if self._last else ()
+
+    @property
+    def camera_shift(self) -> tuple[int, int]:
+        """How far the history moved before the last frame, (down, right) in pixels of the input: the frame at p was
+        compared with the one before at p + (down, right). (0, 0) where it did not move."""
+        return self._camera.shift if self._camera else (0, 0)
 
     @property
     def active(self) -> Mapping[str, Tensor]:
@@ -189,8 +249,32 @@ class Stream:
                     "have; the names are those of its values, as `print(plan)` lists them"
                 )
 
-    def _run(self, state: StreamState, settings: GateSettings, args: Any, kwargs: Any, pictures: PictureSource) -> Pass:
-        """Returns the pass over what the caller gave: a video frame, or the model's own arguments."""
+    def _followed(self, run: partial[Pass], seen: Tensor) -> Pass:
+        """Returns the pass over the next frame: moved along with the camera, and audited, where that is asked for."""
+        auditor, camera = self._auditor, self._camera
+        settings = self.settings if auditor is None else auditor.settings(self.settings)
+        whole = settings.is_reference(self.state.frames)
+        shift = STAYS if camera is None else camera.look(self.state, seen, settings)
+        done = run(self.state, settings=settings, forced=shift.forced, moves=shift.moves)
+        if camera is not None:
+            camera.learn(done.total)
+        if auditor is None:
+            return done
+
+        def again(forced: Mapping[str, Tensor]) -> Pass:
+            # It is no other frame of the video: no reference frame, and not counted.
+            audited = run(self.state, settings=replace(settings, reference_every=None), forced=forced)
+            self.state.frames -= 1
+            return audited
+
+        return auditor.follow(done, again, whole=whole)
+
+    @contextmanager
+    def _given(
+        self, args: Any, kwargs: Any, pictures: PictureSource, state: StreamState
+    ) -> Iterator[tuple[partial[Pass], Tensor]]:
+        """Gives what runs the executor over what the caller gave, a video frame or the model's own arguments, and the
+        first input as a tensor."""
         if len(args) == 1 and not kwargs and not isinstance(args[0], (Tensor, tuple, list, dict)):
             if self.preprocess is None:
                 raise InputError(
@@ -199,10 +283,13 @@ class Stream:
                 )
             if isinstance(self._executor, NativeExecutor) and pictures.fits(self.preprocess, args[0]):
                 with pictures.next(self.preprocess, args[0], state) as picture:
-                    return self._executor.run(state, [], settings, picture)
+                    seen = picture.rows.permute(2, 0, 1)[None]
+                    yield partial(self._executor.run, inputs=[], picture=picture), seen
+                return
             args = (self.preprocess(args[0]),)
         pictures.forget()
-        return self._executor.run(state, self._inputs(args, kwargs), settings)
+        inputs = self._inputs(args, kwargs)
+        yield partial(self._executor.run, inputs=inputs), inputs[0]
 
     def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
         order = self._in_spec.child(1).context  # the model's keyword arguments

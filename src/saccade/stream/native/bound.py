@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,10 +11,13 @@ from torch import Tensor
 from saccade.kernels.call import Ref
 from saccade.kernels.cpu import native_module
 from saccade.stream.gate import GateSettings
+from saccade.stream.gated import last_name, sum_name
+from saccade.stream.moves import Move
 from saccade.stream.native.compile import Compiled
 from saccade.stream.native.fallback import Memory, run_fallback
 from saccade.stream.native.gates import GatedRows
 from saccade.stream.native.layout import view_as_value
+from saccade.stream.native.moving import move_in_place
 from saccade.stream.picture import Picture
 from saccade.stream.record import AccumulatedRecord, Record, start_record
 from saccade.stream.reference import run_step
@@ -44,6 +48,7 @@ class Bound:
         self._dtype = torch.bfloat16 if compiled.precision == "bfloat16" else torch.float32
         self._by_row = dict(enumerate(self.plan.steps))
         self._inputs: list[Tensor] = []
+        self._forced: Mapping[str, Tensor] = {}
         self._results: dict[str, Tensor] = {}  # what was returned last
         self._weights: dict[str, Tensor] = {}  # of the gates, as the engine reads them
         self._allocate()
@@ -54,21 +59,46 @@ class Bound:
         self._values = state.values = {name: self.memory.values[name] for name in self.plan.kept}
         held = {name: tensor for name, tensor in self.memory.values.items() if name not in self.plan.kept}
         state.private = self.gated.private
-        state.extra = [*held.values(), *self._masks, *self._last, *self.gated.extra]
+        state.extra = [*held.values(), *self._masks, *self._last.values(), *self.gated.extra]
 
     def holds(self, state: StreamState) -> bool:
         """Returns whether a state's values are those in the engine's memory, and nobody has replaced them since."""
         return state.values is self._values
 
-    def run(self, frames: list[Tensor | Picture], *, first: bool) -> int:
-        """Runs one frame; returns -1, or which input is not finite."""
+    def move(self, moves: Mapping[str, Move]) -> None:
+        """Moves what is stored of values, and makes anew what only moves data."""
+        if not moves:
+            return
+        for name, move in moves.items():
+            tensors = [self.memory.values[name]]
+            if name in self.records:
+                tensors.append(self.records[name].tensor())
+            tensors += [
+                self.gated.private[own] for own in (last_name(name), sum_name(name)) if own in self.gated.private
+            ]
+            for tensor in {tensor.data_ptr(): tensor for tensor in tensors}.values():
+                move_in_place(tensor, move)
+        self._remake()
+        self._compare_everything()
+        self._results.clear()
+
+    def run(
+        self, frames: list[Tensor | Picture], *, first: bool, forced: Mapping[str, Tensor], moved: bool = False
+    ) -> int:
+        """Runs one frame; returns -1, or which input is not finite. After a move a picture is compared everywhere."""
+        self._forced = {name: mask.contiguous() for name, mask in forced.items()}
         self._inputs = [frame for frame in frames if isinstance(frame, Tensor)]
-        given = [
-            (frame.data_ptr(), 0, 0) if isinstance(frame, Tensor) else (0, frame.rows.data_ptr(), frame.mask.data_ptr())
+        changed = [
+            frame if isinstance(frame, Tensor) else torch.ones_like(frame.mask) if moved else frame.mask
             for frame in frames
         ]
-        bad: int = self.engine.run(given, first, self._run_outside)
-        self._inputs = []
+        given = [
+            (frame.data_ptr(), 0, 0) if isinstance(frame, Tensor) else (0, frame.rows.data_ptr(), mask.data_ptr())
+            for frame, mask in zip(frames, changed, strict=True)
+        ]
+        masks = [(self.compiled.ids[name], mask.data_ptr()) for name, mask in self._forced.items()]
+        bad: int = self.engine.run(given, first, masks, self._run_outside)
+        self._inputs, self._forced = [], {}
         return bad
 
     def output(self, ref: Ref) -> Tensor:
@@ -115,12 +145,9 @@ class Bound:
             active[name] = self._masks[own].view(spec.mask_shape)
             announced[name] = self._masks[told].view(spec.mask_shape)
         self.memory = Memory(values, active, announced)
-        self._last = []
-        for slot, name in enumerate(self.plan.inputs):
-            spec = self.plan.values[name]
-            if spec.dtype == "float32":
-                self._last.append(torch.empty(spec.shape, dtype=torch.float32))
-                self.engine.set_last(slot, self._last[-1].data_ptr())
+        specs = [(slot, self.plan.values[name]) for slot, name in enumerate(self.plan.inputs)]
+        self._last = {slot: torch.empty(spec.shape) for slot, spec in specs if spec.dtype == "float32"}
+        self._compare_everything()
 
     def _restore(self, values: dict[str, Tensor]) -> None:
         """Takes over the values and records of a state that comes from a file or from another executor."""
@@ -128,11 +155,20 @@ class Bound:
             self.memory.values[name].copy_(value)
         for name, record in list(self.records.items()):
             self._set_record(name, record)
+        self._remake()
+
+    def _remake(self) -> None:
+        """Makes anew what only moves data, from the values."""
         for step in self.plan.steps:
             if not step.gated and step.name in self.compiled.callbacks:
                 self.engine.rebuild()  # what it reads may be moved by the engine, and the other way round
                 self.memory.values[step.outputs[0]].copy_(run_step(step, self._lookup)[0])
         self.engine.rebuild()
+
+    def _compare_everything(self) -> None:
+        """Forgets the last input: the next is compared with the values at every position."""
+        for slot, last in self._last.items():
+            self.engine.set_last(slot, last.data_ptr())
 
     def _lookup(self, ref: Ref) -> Tensor:
         if ref.kind == "weight":
@@ -176,5 +212,6 @@ class Bound:
             self.records,
             self.gates,
             first=first,
+            forced=self._forced,
             count=lambda name, active, announced: self.engine.set_counts(self.compiled.ids[name], active, announced),
         )

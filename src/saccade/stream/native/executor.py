@@ -11,8 +11,9 @@ from torch import Tensor
 from saccade.cost import Cost, StepCost
 from saccade.errors import InputError
 from saccade.graph.plan import Plan
-from saccade.stream.checks import refuse_not_finite
+from saccade.stream.checks import NOTHING, check_forced, refuse_not_finite
 from saccade.stream.gate import GateSettings
+from saccade.stream.moves import NO_MOVES, Move
 from saccade.stream.native.bound import Bound
 from saccade.stream.native.compile import PRECISIONS, shared_program
 from saccade.stream.passes import Pass
@@ -57,6 +58,8 @@ class NativeExecutor:
         inputs: Sequence[Tensor],
         settings: GateSettings,
         picture: Picture | None = None,
+        forced: Mapping[str, Tensor] = NOTHING,
+        moves: Mapping[str, Move] = NO_MOVES,
     ) -> Pass:
         """Returns the pass over one frame, and moves the state on by it.
 
@@ -68,18 +71,25 @@ class NativeExecutor:
             inputs: one tensor per input of the plan, of its shape.
             settings: the gates.
             picture: the frame's preprocessed rows and which of them may have changed, in place of the one input.
+            forced: by value, positions to compute whatever changed; see `Executor.run`.
+            moves: by value, how far what is stored moves before the frame; see `Executor.run`.
 
         Raises:
-            InputError: an input holds NaN or infinite values.
+            InputError: an input holds NaN or infinite values, or `forced` does not fit the plan.
         """
+        check_forced(self.plan, forced)
         bound = self._bound.get(state)
         if bound is None or not bound.holds(state):
             bound = self._bound[state] = Bound(self.compiled, state, threads=self.threads)
         first = settings.is_reference(state.frames)
         frames: list[Tensor | Picture] = [picture] if picture else [tensor.contiguous() for tensor in inputs]
         bound.engine.set_profiling(self.profile)
+        if moves:
+            for name, tensor in zip(self.plan.inputs, inputs, strict=False):  # none of them with a picture
+                refuse_not_finite(name, tensor, state.frames)
         try:
-            bad = bound.run(frames, first=first)
+            bound.move(moves)
+            bad = bound.run(frames, first=first, forced=forced, moved=bool(moves))
             if first and bad < 0:
                 bound.start_records(settings)
         except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,7 @@ def run_fallback(
     gates: dict[str, Gate],
     *,
     first: bool,
+    forced: Mapping[str, Tensor],
     count: Callable[[str, int, int], None],
 ) -> None:
     """Computes a step, replaces the records it changes, and tells the engine how many positions it touched.
@@ -51,10 +52,11 @@ def run_fallback(
         records: what was announced; entries are replaced.
         gates: thresholds, once the first frame is through.
         first: whether everything is computed.
+        forced: by value, positions to compute besides.
         count: called with (value, active, announced) for each output.
     """
     told = any(bool(memory.announced[name].any()) for name in step.inputs)
-    masks = find_active(plan, step, memory.announced, told=told, first=first)
+    masks = find_active(plan, step, memory.announced, told=told, first=first, forced=forced)
     stale = not step.gated and any(bool(memory.active[name].any()) for name in step.inputs)
     if not stale and not any(bool(mask.any()) for mask in masks):
         for name in step.outputs:

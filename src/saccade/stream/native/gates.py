@@ -12,7 +12,7 @@ from saccade.kernels.call import Call
 from saccade.kernels.gated import RESIDUAL, keeps_sum, sums_channels
 from saccade.masks import ValueSpec
 from saccade.stream.gate import Gate
-from saccade.stream.gated import convolution_macs, input_of, last_name
+from saccade.stream.gated import convolution_macs, input_of, last_name, sum_name
 from saccade.stream.native.builder import Builder, UnfitError
 from saccade.stream.native.epilogue import Rows
 from saccade.stream.native.layout import view_as_value
@@ -103,7 +103,7 @@ class GatedRows:
         for index, number in enumerate(compiled.program.sums):
             spec = self.plan.values[names[number]]
             flat = torch.empty(spec.numel)
-            self.private[f"{names[number]}/z"] = view_as_value(flat, spec)
+            self.private[sum_name(names[number])] = view_as_value(flat, spec)
             engine.set_sum(index, flat.data_ptr())
 
     @property

@@ -245,16 +245,18 @@ std::tuple<int32_t, int64_t, int64_t, int32_t, int32_t> describe(Program& p, int
 }
 
 int32_t run_state(State& state, const std::vector<std::tuple<Address, Address, Address>>& inputs, bool first,
-                  nb::callable callback) {
+                  const std::vector<std::tuple<int32_t, Address>>& forced, nb::callable callback) {
     std::vector<FrameInput> frame;
     for (const auto& [planar, rows, changed] : inputs)
         frame.push_back({floats(planar), floats(rows), reinterpret_cast<const uint8_t*>(changed)});
+    std::vector<Forced> masks;
+    for (const auto& [value, mask] : forced) masks.push_back({value, reinterpret_cast<const uint8_t*>(mask)});
     const State::Callback call = [&callback](int32_t step, bool is_first) {
         nb::gil_scoped_acquire hold;
         callback(step, is_first);
     };
     nb::gil_scoped_release release;
-    return state.run(frame, first, call);
+    return state.run(frame, first, masks, call);
 }
 
 }  // namespace

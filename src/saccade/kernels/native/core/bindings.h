@@ -10,5 +10,6 @@ void bind_windows(nanobind::module_&);      // pool, interpolate, reduce, normal
 void bind_convolution(nanobind::module_&);  // pack, convolve
 void bind_program(nanobind::module_&);      // whole plans
 void bind_picture(nanobind::module_&);      // a frame as the network's input
+void bind_moving(nanobind::module_&);       // rows that move with the picture
 
 }  // namespace saccade

@@ -67,14 +67,31 @@ int64_t State::find_fires(const Step& step, const Value& out, uint8_t* fires) {
     return fired_ = k_.collect(fires, out.positions, positions_.get());
 }
 
+// Adds forced positions to those that fired: z is the whole convolution there, whatever the form. Returns how many are
+// left to compute as the form says, and lists them in `positions_`.
+int64_t State::refresh_forced(const Step& step, const Value& out, const uint8_t* forced, uint8_t* fires) {
+    int64_t refreshed = 0;
+    if (step.gated.residual) {
+        refreshed = k_.collect(forced, out.positions, positions_.get());
+        if (refreshed > 0) run_source(step, Source::whole, positions_.get(), refreshed);
+        for (int64_t p = 0; p < out.positions; ++p) fires[p] = uint8_t(fires[p] & (forced[p] ^ 1));
+    } else {
+        k_.mask_or(forced, fires, out.positions);
+    }
+    const int64_t left = k_.collect(fires, out.positions, positions_.get());
+    if (refreshed > 0) k_.mask_or(forced, fires, out.positions);
+    fired_ = left + refreshed;
+    return left;
+}
+
 // Whether the rest of a step, from the sum on, is one pass over the rows: at most an addition and a relu.
-bool State::sums_while_keeping(const Step& step, const std::vector<RowOp>& ops, Summing& summing) const {
+bool State::sums_while_keeping(const Step& step, const std::vector<RowOp>& ops, bool adds, Summing& summing) const {
     const Value& out = program_.values()[size_t(step.outputs[0])];
     const RecordOf& record = records_[size_t(step.outputs[0])];
     if (record.form != Record::exact || out.channels < k_.lanes) return false;
     summing.given = 1;
     summing.sum = step.gated.sum < 0 ? nullptr : sums_[size_t(step.gated.sum)];
-    summing.adds = step.gated.residual;
+    summing.adds = adds;
     summing.plus = {nullptr, 0, out.type};
     summing.floor = -std::numeric_limits<float>::infinity();
     size_t at = 0;
@@ -101,7 +118,8 @@ void State::run_source(const Step& step, Source source, const int32_t* positions
     const int32_t channels = int32_t(out.channels);
     float* sum = g.sum < 0 ? nullptr : sums_[size_t(g.sum)];
     Summing summing{};
-    const bool together = source != Source::sum && !reference_ && sums_while_keeping(step, ops, summing);
+    const bool together =
+        source != Source::sum && !reference_ && sums_while_keeping(step, ops, source == Source::change, summing);
     RowOp bias{};
     bias.op = Op::add;
     bias.operand = Operand::channels;
@@ -146,9 +164,10 @@ void State::run_gated(const Step& step, bool first) {
         return;
     }
     clear(out.active);
-    const int64_t fired = find_fires(step, out, active);
-    count(out.active) = fired;
-    whole = fired == out.positions;
+    int64_t fired = find_fires(step, out, active);
+    if (const uint8_t* forced = forced_[size_t(step.outputs[0])]) fired = refresh_forced(step, out, forced, active);
+    count(out.active) = fired_;
+    whole = fired_ == out.positions;
     if (fired > 0) run_source(step, step.gated.residual ? Source::change : Source::whole, positions_.get(), fired);
     bool told = false;
     for (const Support& support : step.supports)

@@ -61,9 +61,10 @@ bool State::all_active(const Step& step, const Value& out, uint8_t* mask) {
     return false;
 }
 
-int64_t State::derive(const Step& step, const Value& out, uint8_t* mask) {
+int64_t State::derive(const Step& step, const Value& out, const uint8_t* forced, uint8_t* mask) {
     for (const Support& support : step.supports)
         if (count(program_.values()[size_t(support.value)].announced) > 0) spread(step, support, out, mask);
+    if (forced) k_.mask_or(forced, mask, out.positions);
     const int64_t n = k_.collect(mask, out.positions, positions_.get());
     count(out.active) = n;
     return n;

@@ -14,4 +14,5 @@ NB_MODULE(_native, m) {
     saccade::bind_convolution(m);
     saccade::bind_program(m);
     saccade::bind_picture(m);
+    saccade::bind_moving(m);
 }

@@ -17,6 +17,7 @@ State::State(const Program& program, int threads)
     records_.resize(program.values().size());
     changes_.resize(program.changing().size());
     change_of_.assign(program.values().size(), -1);
+    forced_.assign(program.values().size(), nullptr);
     for (size_t i = 0; i < changes_.size(); ++i) change_of_[size_t(program.changing()[i].value)] = int32_t(i);
     sums_.assign(program.sums().size(), nullptr);
     int64_t most_positions = 1, most_fresh = 64, most_scratch = 0;
@@ -78,13 +79,16 @@ void State::clear(int32_t mask) {
     count(mask) = 0;
 }
 
-int32_t State::run(const std::vector<FrameInput>& inputs, bool first, const Callback& callback) {
+int32_t State::run(const std::vector<FrameInput>& inputs, bool first, const std::vector<Forced>& forced,
+                   const Callback& callback) {
     using Clock = std::chrono::steady_clock;
     const NoDenormals fast;
     for (const Step& step : program_.steps())
         if (step.kind == Kind::input && !finite(step, inputs[size_t(step.slot)])) return step.slot;
     ledger_.executed_macs = ledger_.gate_macs = 0;
     reference_ = first;
+    std::fill(forced_.begin(), forced_.end(), nullptr);
+    for (const Forced& f : forced) forced_.at(size_t(f.value)) = f.mask;
     for (const Step& step : program_.steps()) {
         const auto began = profiling_ ? Clock::now() : Clock::time_point();
         switch (step.kind) {
@@ -209,9 +213,10 @@ void State::run_rows(const Step& step, bool first) {
         for (const Support& support : step.supports)
             told = told || count(program_.values()[size_t(support.value)].announced) > 0;
         clear(out.active);
-        if (!told) return;
-        whole = all_active(step, out, active);
-        if (!whole) n = derive(step, out, active);
+        const uint8_t* forced = forced_[size_t(id)];
+        if (!told && !forced) return;
+        whole = told && all_active(step, out, active);
+        if (!whole) n = derive(step, out, forced, active);
         if (n == 0) return;
     }
     ledger_.whole[row] = whole;

@@ -31,6 +31,12 @@ struct FrameInput {
     const uint8_t* changed = nullptr;
 };
 
+// Positions of a value to compute in a frame whatever changed.
+struct Forced {
+    int32_t value = -1;
+    const uint8_t* mask = nullptr;
+};
+
 struct Ledger {
     std::vector<int64_t> active, announced;  // per plan step: positions
     std::vector<int64_t> executed, gate;     // per plan step: macs, macs of deciding
@@ -48,7 +54,8 @@ public:
     // Runs every step. Returns -1, or the number of the argument that holds a value which is not finite: then nothing
     // has changed. `callback(step, first)` runs a step outside and sets its masks and counts.
     using Callback = std::function<void(int32_t step, bool first)>;
-    int32_t run(const std::vector<FrameInput>& inputs, bool first, const Callback& callback);
+    int32_t run(const std::vector<FrameInput>& inputs, bool first, const std::vector<Forced>& forced,
+                const Callback& callback);
     // Fills what only moves data anew, after the caller has replaced the values.
     void rebuild();
 
@@ -80,6 +87,7 @@ private:
     void run_rows(const Step& step, bool first);
     void run_gated(const Step& step, bool first);
     int64_t find_fires(const Step& step, const Value& out, uint8_t* fires);
+    int64_t refresh_forced(const Step& step, const Value& out, const uint8_t* forced, uint8_t* fires);
     void score_touched(const Step& step, const int32_t* touched, int64_t n, uint8_t* fires);
     enum class Source { whole, change, sum };  // of fresh rows: the convolution of x, of r, or z as it is
     void run_source(const Step& step, Source source, const int32_t* positions, int64_t n);
@@ -92,12 +100,12 @@ private:
     void rebuild_move(const Step& step);
     bool all_active(const Step& step, const Value& out, uint8_t* mask);
     void spread(const Step& step, const Support& support, const Value& out, uint8_t* mask);
-    int64_t derive(const Step& step, const Value& out, uint8_t* mask);
+    int64_t derive(const Step& step, const Value& out, const uint8_t* forced, uint8_t* mask);
     void produce(const Step& step, int thread, const int32_t* positions, int64_t n, int64_t ld);
     void copy_part(const MovePart& part, const Value& out, const int32_t* positions, int64_t n);
     int64_t keep(const Value& v, int32_t id, const int32_t* positions, int64_t n, const float* rows, int64_t ld,
                  const Summing& summing = {});
-    bool sums_while_keeping(const Step& step, const std::vector<RowOp>& ops, Summing& summing) const;
+    bool sums_while_keeping(const Step& step, const std::vector<RowOp>& ops, bool adds, Summing& summing) const;
     std::vector<RowOp>& bind_ops(const Step& step);
 
     const Program& program_;
@@ -108,6 +116,7 @@ private:
     std::vector<RecordOf> records_;
     std::vector<ChangeOf> changes_;
     std::vector<int32_t> change_of_;  // per value, -1: none
+    std::vector<const uint8_t*> forced_;  // per value, of the frame that runs
     std::vector<float*> sums_;
     Aligned<uint8_t> touched_;        // of the gated step that runs
     Aligned<float> scores_;

@@ -1,0 +1,49 @@
+"""What `run` and `report` begin with: a model, its plan, and what the video is called."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from saccade.cli.console import progress, say
+from saccade.errors import InputError
+from saccade.graph import Plan, make_plan
+from saccade.preprocess import Preprocess
+from saccade.zoo import LoadedModel, load_model
+
+
+def load_planned(model: str, *, preprocess: Path | None) -> tuple[LoadedModel, Plan]:
+    """Returns a model by name and its plan, which knows how a frame becomes the input; notes random weights.
+
+    Raises:
+        SaccadeError: the model or the preprocess cannot be used, or nothing says how a frame becomes the input.
+    """
+    with progress(f"loading {model}", None):
+        loaded = load_model(model)
+    if loaded.weights.startswith("random"):
+        say(f"note: {loaded.name} has random weights ({loaded.weights}); its results mean nothing")
+    how = loaded.preprocess if preprocess is None else Preprocess.load(preprocess)
+    if how is None:
+        shapes = ", ".join(str(tuple(value.shape)) for value in loaded.example)
+        raise InputError(
+            f"{model} does not say how a frame becomes its input {shapes}; give --preprocess FILE.json, as "
+            "Preprocess.save writes it"
+        )
+    with progress(f"planning {model}", None):
+        plan = make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
+    return loaded, plan
+
+
+def video_source(video: str) -> str | int:
+    """Returns what `read_video` takes: the number of a camera, unless a file is called so."""
+    return int(video) if video.isdecimal() and not Path(video).exists() else video
+
+
+def shown_name(video: str) -> str:
+    """Returns the video's name without the password that a camera's address may hold."""
+    return re.sub(r"//[^/@]*@", "//", video)
+
+
+def frames_to_run(estimate: int | None, limit: int | None) -> int | None:
+    """Returns how many frames are to come, for a bar of progress; None where nobody knows."""
+    return estimate if limit is None else min(limit, estimate or limit)
