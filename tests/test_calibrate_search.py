@@ -196,6 +196,12 @@ def test_blocks_share_no_frame_and_held_out_ones_are_later(lengths: dict[str, in
     assert counted >= 0.6 * sum(min(frames // len(lengths), length) for length in lengths.values())
 
 
+def test_the_first_two_frames_of_a_block_do_not_count() -> None:
+    block = Block("a", 3, 10, 14)
+    assert block.numbers == [3, 10, 11, 12, 13]
+    assert block.counted == [11, 12, 13]
+
+
 def test_a_clip_too_short_is_refused_by_name() -> None:
     with pytest.raises(InputError, match=r"b has 11 frames.*at least 12"):
         cut({"a": 100, "b": 11}, 50)
