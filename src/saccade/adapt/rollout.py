@@ -181,22 +181,25 @@ class Rollout:
 
 
 class _Choose(torch.autograd.Function):
-    """Fresh where the mask is set, else old; the mask's gradient, given to `soft`, is what choosing fresh changes."""
+    """Fresh where the mask is set, else old; backward, fresh x soft + old x (1 - soft).
+
+    A change of a margin may compute a position and also the positions that read it. What that does to the last of
+    them is then counted once on average over both sides of the step: with the mask's 0 and 1 in place of `soft` it
+    would be counted at every one of them where they are active, and at none where they are not.
+    """
 
     @staticmethod
     def forward(ctx: Any, soft: Tensor, mask: Tensor, fresh: Tensor, old: Tensor) -> Tensor:
-        ctx.save_for_backward(mask, fresh, old)
-        ctx.shape = soft.shape
+        ctx.save_for_backward(soft, fresh, old)
         return torch.where(mask, fresh, old)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, Tensor, Tensor]:
-        mask, fresh, old = ctx.saved_tensors
+        soft, fresh, old = ctx.saved_tensors
         (gradient,) = gradients
-        soft = None
-        if ctx.needs_input_grad[0]:
-            soft = (gradient * (fresh - old)).sum_to_size(ctx.shape)
-        return soft, None, gradient * mask, gradient * ~mask
+        of_soft = (gradient * (fresh - old)).sum_to_size(soft.shape) if ctx.needs_input_grad[0] else None
+        through = gradient * soft
+        return of_soft, None, through, gradient - through
 
 
 def _cost(step: Step, active: Sequence[Tensor], told: bool) -> int:
