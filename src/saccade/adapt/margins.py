@@ -70,16 +70,15 @@ def _spread(call: Call, told: Margins, scope: Scope, out: ValueSpec) -> Tensor:
     dilation = _each(call.arguments.get("dilation", 1), rank)
     reach = [step * (k - 1) for step, k in zip(dilation, kernel, strict=True)]
     padding = call.arguments["padding"]
-    if isinstance(padding, str):
-        before = [r // 2 if padding == "same" else 0 for r in reach]
-    else:
-        before = _each(padding, rank)
+    before = [r // 2 if padding == "same" else 0 for r in reach] if isinstance(padding, str) else _each(padding, rank)
     # What is left over behind the last window is cut off, what is missing (padding, ceil_mode) is unset.
     after = [
         (n - 1) * s + r + 1 - b - m
         for n, s, r, b, m in zip(size, stride, reach, before, source.shape[-rank:], strict=True)
     ]
-    padded = F.pad(source, [side for pair in reversed(list(zip(before, after, strict=True))) for side in pair], value=UNSET)
+    padded = F.pad(
+        source, [side for pair in reversed(list(zip(before, after, strict=True))) for side in pair], value=UNSET
+    )
     return _POOL[rank](padded, kernel, stride, 0, dilation)
 
 
@@ -90,7 +89,7 @@ def _transposed(call: Call, source: Tensor, kernel: list[int], size: tuple[int, 
     padding = _each(call.arguments["padding"], rank)
     shape = [(n - 1) * s + 1 for n, s in zip(source.shape[-rank:], stride, strict=True)]
     apart = source.new_full((*source.shape[:-rank], *shape), UNSET)
-    apart[(..., *(slice(None, None, s) for s in stride))] = source
+    apart[(slice(None),) * (source.ndim - rank) + tuple(slice(None, None, s) for s in stride)] = source
     sides: list[int] = []
     for axis in reversed(range(rank)):
         reach = dilation[axis] * (kernel[axis] - 1)

@@ -41,7 +41,7 @@ class SoftGate:
 
     def hard(self) -> Gate:
         """Returns the gate as a stream takes it."""
-        return Gate(math.exp(float(self.log)), self.weights.detach())
+        return Gate(math.exp(float(self.log.detach())), self.weights.detach())
 
 
 @dataclass(frozen=True, eq=False)

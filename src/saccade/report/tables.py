@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from saccade.adapt.adapt import Adapted
     from saccade.calibrate.calibrate import Calibrated
     from saccade.evaluate.demo import DemoReport
     from saccade.evaluate.video_run import RunReport
@@ -92,6 +93,21 @@ def calibration_table(found: Calibrated) -> Table:
     table.add_row("worst", f"{number(checked.worst, '.4g')} at {checked.worst_frame}")
     table.add_row("search", f"{len(found.sweeps) - 1} sweeps, cost / {found.guess / max(1e-9, found.found):.2f}")
     table.caption = f"{found.seconds:.0f} s; thresholds of {len(calibration.gates)} values"
+    return table
+
+
+def adaptation_table(found: Adapted) -> Table:
+    """Returns what adapting gave beside other gates at the same budget, on held-out frames."""
+    table = _table("")
+    for title in (found.calibration.model, "macs ratio", "mean", "worst"):
+        table.add_column(Text(title), overflow="fold")
+    for name, checked in {**found.before, "stored: " + found.chosen: found.after}.items():
+        near = checked.holdout
+        table.add_row(name, number(checked.macs_ratio, ".2f"), number(near.mean, ".4g"), number(near.worst, ".4g"))
+    table.caption = (
+        f"all scaled to {found.budget:g} of the dense macs on the frames trained on, checked on "
+        f"{found.after.holdout.frames} others; {found.calibration.measure}; {found.steps} steps, {found.seconds:.0f} s"
+    )
     return table
 
 
