@@ -242,6 +242,19 @@ def test_a_start_is_used_and_compared_with(plan: Plan, footage: Footage) -> None
     assert found.after.view_error <= 1.5 * min(errors.values())
 
 
+def test_what_is_nearest_on_the_frames_trained_on_is_stored(plan: Plan, footage: Footage) -> None:
+    measure = find_measure("relative", plan)
+    good = starts(footage, measure, 0)["first guess"]
+    name = plan.steps[1].outputs[0]
+    bad = good | {name: Gate(100 * good[name].threshold, good[name].weights)}
+    found = adapt(plan, [clip()], budget=BUDGET, measure=measure, start=bad, frames=80, steps=0)
+    assert found.chosen not in ("adapt", "calibration")
+    trials = Trials(footage, measure)
+    stored = trials(found.calibration.gates, footage.searched)
+    worse = trials(at_budget(trials, bad, footage.searched, BUDGET)[0], footage.searched)
+    assert stored.view_error < worse.view_error
+
+
 @pytest.mark.parametrize("budget", [0.0, 1.0, -1.0, math.nan, 25.0])
 def test_budgets_that_are_no_share_are_refused(plan: Plan, budget: float) -> None:
     with pytest.raises(InputError, match="expected a share of the dense macs between 0 and 1"):

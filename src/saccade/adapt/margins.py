@@ -18,8 +18,8 @@ from saccade.graph.plan import Plan, Step
 from saccade.kernels.call import Call
 from saccade.kernels.rule import Scope, only_value
 from saccade.kernels.table import find_rule
-from saccade.kernels.window import CONVOLUTION, INTERPOLATION, POOLING, is_transposed, spatial_rank
-from saccade.masks import UNSET, ValueSpec, broadcast, on_axis, union
+from saccade.kernels.window import CONVOLUTION, INTERPOLATION, POOLING, is_transposed, scales_of, spatial_rank
+from saccade.masks import UNSET, ValueSpec, broadcast, on_axis, resize_support, union
 
 Margins = Mapping[str, Tensor]
 
@@ -55,9 +55,8 @@ def _spread(call: Call, told: Margins, scope: Scope, out: ValueSpec) -> Tensor:
     spec = scope.specs[name]
     source = on_axis(told[name], spec, len(spec.shape) - rank - 1)
     size = out.mask_shape[-rank:]
-    if rule is INTERPOLATION:  # reads two neighbours per axis, wherever they are exactly
-        near = _POOL[rank](source, 3, 1, 1)
-        return F.interpolate(near, size=size, mode="nearest-exact")
+    if rule is INTERPOLATION:
+        return _interpolated(call, source, size)
     if rule is POOLING and "adaptive" in call.base:
         return _ADAPTIVE[rank](source, list(size))
     if rule is CONVOLUTION:
@@ -80,6 +79,17 @@ def _spread(call: Call, told: Margins, scope: Scope, out: ValueSpec) -> Tensor:
         source, [side for pair in reversed(list(zip(before, after, strict=True))) for side in pair], value=UNSET
     )
     return _POOL[rank](padded, kernel, stride, 0, dilation)
+
+
+def _interpolated(call: Call, source: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Takes the largest of the few neighbours each output reads, one axis after the other."""
+    rank, align = len(size), bool(call.arguments["align_corners"])
+    for axis, scale in zip(range(-rank, 0), scales_of(call, rank), strict=True):
+        reads = resize_support(source.shape[axis], size[axis], align_corners=align, scale=scale)
+        first, count = reads.int().argmax(1), reads.sum(1)
+        last = first + count - 1
+        source = union([source.index_select(axis, (first + k).minimum(last)) for k in range(int(count.max()))])
+    return source
 
 
 def _transposed(call: Call, source: Tensor, kernel: list[int], size: tuple[int, ...]) -> Tensor:

@@ -53,12 +53,14 @@ class Followed:
         macs: executed and gate macs, with gradients; a number a stream counts the same.
         active: by step name, the mask of what was computed.
         announced: by value name, the mask of what was announced.
+        margins: by value name, over 0 where it was announced.
     """
 
     outputs: list[Tensor]
     macs: Tensor
     active: Mapping[str, Tensor]
     announced: Mapping[str, Tensor]
+    margins: Mapping[str, Tensor]
 
 
 class Rollout:
@@ -132,7 +134,7 @@ class Rollout:
                     macs = macs + int(mask.sum()) * self.plan.values[name].channels
         outputs = [self._lookup(ref) for ref in self.plan.outputs]
         self.values = {name: self.values[name] for name in self.plan.kept}
-        return Followed(outputs, macs, actives, announced)
+        return Followed(outputs, macs, actives, announced, margins)
 
     def _announce(self, name: str, fresh: Tensor, active: Tensor, reached: Tensor) -> tuple[Tensor, Tensor]:
         """Returns mask and margin of what is announced, and remembers it.
