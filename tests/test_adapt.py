@@ -229,6 +229,31 @@ def test_adapting_keeps_its_budget_and_says_what_anybody_sees(plan: Plan, tmp_pa
     assert stream.cost.macs_fraction < 1
 
 
+def test_a_stopped_run_goes_on_to_the_same_gates(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saccade.adapt.adapt.KEPT_EVERY", -1.0)
+    stops_at = "never"
+
+    def stop(text: str) -> None:
+        if text.startswith(stops_at):
+            raise KeyboardInterrupt
+
+    def run(name: str) -> dict[str, float]:
+        measure = find_measure("relative", plan)
+        found = adapt(
+            plan, [clip()], budget=BUDGET, measure=measure, frames=80, steps=6, progress=tmp_path / name, say=stop
+        )
+        assert found.steps == 6
+        return {name: gate.threshold for name, gate in found.calibration.gates.items()}
+
+    whole = run("a")
+    stops_at = "step 4:"
+    with pytest.raises(KeyboardInterrupt):
+        run("b")
+    stops_at = "step 1:"  # never comes again
+    assert run("b") == whole
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_start_is_used_and_compared_with(plan: Plan, footage: Footage) -> None:
     measure = find_measure("relative", plan)
     start = starts(footage, measure, 0)["first guess"]

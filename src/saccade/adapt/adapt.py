@@ -26,7 +26,7 @@ from saccade.stream.calibration import Calibration, Holdout
 from saccade.stream.dense import dense_values
 from saccade.stream.gated import is_gated
 
-KEPT_EVERY = 20.0  # seconds between checkpoints
+KEPT_EVERY = 10.0  # seconds between checkpoints
 
 
 @dataclass(frozen=True)
@@ -211,15 +211,13 @@ def train(
     """Trains for some time or steps, those before a stop included, and keeps a checkpoint now and then."""
     spent = checkpoint.read(fit)
     began = kept = time.monotonic()
-    try:
-        while (steps is None or fit.steps < steps) and spent + time.monotonic() - began < 60 * minutes:
-            fit.learn(footage, footage.searched)
-            say(f"step {fit.steps}: error {math.sqrt(fit.seen['error']):.3g} at {fit.seen['macs']:.3f} of the macs")
-            if time.monotonic() - kept > KEPT_EVERY:
-                kept = time.monotonic()
-                checkpoint.write(fit, spent + kept - began)
-    finally:
-        checkpoint.write(fit, spent + time.monotonic() - began)
+    while (steps is None or fit.steps < steps) and spent + time.monotonic() - began < 60 * minutes:
+        fit.learn(footage, footage.searched)
+        if time.monotonic() - kept > KEPT_EVERY:  # only here, between steps, is a training whole
+            kept = time.monotonic()
+            checkpoint.write(fit, spent + kept - began)
+        say(f"step {fit.steps}: error {math.sqrt(fit.seen['error']):.3g} at {fit.seen['macs']:.3f} of the macs")
+    checkpoint.write(fit, spent + time.monotonic() - began)
 
 
 def check(trial: Trial, tolerance: float) -> Checked:

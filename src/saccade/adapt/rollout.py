@@ -72,7 +72,6 @@ class Rollout:
         plan: a plan without gated convolutions.
         gates: by value name.
         temperature: of the sigmoids, in units of the logarithm of a distance.
-        weights: of the network, in place of the plan's own, by name; those not given are the plan's.
         noise: where given, logistic noise x temperature is added to every margin that is compared, drawn from this
             generator (Gumbel gates): announcements are then chances.
     """
@@ -83,11 +82,9 @@ class Rollout:
         gates: Mapping[str, SoftGate],
         *,
         temperature: float,
-        weights: Mapping[str, Tensor] | None = None,
         noise: torch.Generator | None = None,
     ) -> None:
         self.plan, self.gates, self.temperature, self.noise = plan, gates, temperature, noise
-        self.weights = {**plan.weights, **(weights or {})}
         self.hard = {name: gate.hard() for name, gate in gates.items()}
         self.values: dict[str, Tensor] = {}
         self.told: dict[str, Tensor] = {}  # what was last announced
@@ -179,7 +176,7 @@ class Rollout:
         return run_step(step, self._lookup)
 
     def _lookup(self, ref: Ref) -> Tensor:
-        return self.weights[ref.name] if ref.kind == "weight" else self.values[ref.name]
+        return self.plan.weights[ref.name] if ref.kind == "weight" else self.values[ref.name]
 
 
 class _Choose(torch.autograd.Function):

@@ -15,7 +15,6 @@ from torch.utils import _pytree as pytree
 
 from saccade.calibrate.footage import Block, Footage
 from saccade.calibrate.measures import Measure
-from saccade.graph.plan import Plan
 from saccade.stream import Gate, Stream
 from saccade.stream.gate import GateSettings
 
@@ -80,7 +79,6 @@ class Trials:
         record: how announcements are remembered.
         executor: as of `Stream`.
         threads: as of `Stream`.
-        plan: what to run, where it is not the footage's: the same steps with other weights.
         seconds_per_mac: by step name; where given, cost is the time these say, in milliseconds, in place of macs.
     """
 
@@ -92,12 +90,11 @@ class Trials:
         record: str = "reference",
         executor: str | None = None,
         threads: int = 1,
-        plan: Plan | None = None,
         seconds_per_mac: Mapping[str, float] | None = None,
     ) -> None:
         self.footage, self.measure, self.seconds_per_mac = footage, measure, seconds_per_mac
         self._kept: OrderedDict[tuple[str, int], _Known] = OrderedDict()
-        self.stream = Stream(plan or footage.plan, threshold=0.0, record=record, executor=executor, threads=threads)
+        self.stream = Stream(footage.plan, threshold=0.0, record=record, executor=executor, threads=threads)
 
     def __call__(
         self,
