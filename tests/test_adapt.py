@@ -15,6 +15,7 @@ from gated_networks import Gated
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.adapting import ratio_at
 from saccade import Gate, Plan, Preprocess, Stream, make_plan
 from saccade.adapt.adapt import adapt, starts
 from saccade.adapt.budget import at_budget
@@ -197,6 +198,13 @@ def test_thresholds_are_scaled_to_the_budget(budget: float, start: float) -> Non
 def test_a_budget_below_what_dense_steps_cost_is_refused_with_what_can_be() -> None:
     with pytest.raises(InputError, match=r"the budget 0.1 cannot be met.*at least 0.2 of the dense macs"):
         at_budget(Written(0.2), {"a": Gate(1.0)}, [], 0.1)  # type: ignore[arg-type]
+
+
+def test_ratios_at_equal_error_are_read_off_between_scales() -> None:
+    """Where macs fall as the square of the error grows, at any error of the range."""
+    trials = [Trial(macs=int(10**9 / error**2), dense_macs=10**9, view_error=error) for error in (1.0, 2.0, 3.0, 5.0)]
+    for error in (1.0, 1.3, 2.7, 5.0):
+        assert ratio_at(trials, error) == pytest.approx(error**2, rel=1e-3)
 
 
 # --- the whole
