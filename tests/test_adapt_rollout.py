@@ -87,6 +87,38 @@ def test_values_without_a_gate_are_exact() -> None:
     assert same(rollout.next([second]).outputs, stream.full_pass(second))
 
 
+class Labels(nn.Module):
+    """Steps without a sparse form, of several outputs, of whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.a(x).relu()
+        best, where = self.b(x).flatten(2).topk(3)
+        return self.b(x).argmax(1), best, where
+
+
+def test_whole_numbers_and_dense_steps_follow_too() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plan = make_plan(Labels().eval(), torch.zeros(1, 3, 17, 21))
+    assert any(step.form == "dense" for step in plan.steps)
+    gates = soft_gates(plan, 0.1)
+    rollout = Rollout(plan, gates, temperature=TEMPERATURE)
+    hard = {name: gate.hard() for name, gate in gates.items()}
+    stream = Stream(plan, threshold=hard, executor="reference", record="reference")
+    first, *others = moving((1, 3, 17, 21), 4)
+    assert same(rollout.first([first]), stream(first))
+    for frame in others:
+        done, wanted = rollout.next([frame]), stream(frame)
+        assert same(done.outputs, wanted)
+        assert int(done.macs) == stream.cost.executed_macs + stream.cost.gate_macs
+    (done.outputs[1].square().sum() + done.macs / plan.dense_macs).backward()
+    assert all(bool(gates[name].log.grad.isfinite()) for name in plan.inputs)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_position_is_active_where_its_margin_is_over_0(case: Case) -> None:
     """Against the support rules, operator by operator; a margin is also one of those it was made of, or far off."""
