@@ -25,7 +25,7 @@ from saccade.adapt.checkpoint import Checkpoint
 from saccade.adapt.fit import Fit, Training
 from saccade.calibrate.calibrate import busiest, halves, improve
 from saccade.calibrate.footage import Clip, Footage
-from saccade.calibrate.measures import Measure, find_measure
+from saccade.calibrate.measures import find_measure
 from saccade.calibrate.notes import Notes
 from saccade.calibrate.search import Search, Solution
 from saccade.calibrate.trial import Trial, Trials
@@ -73,12 +73,12 @@ def searched(trials: Trials, gates: Mapping[str, Gate], minutes: float) -> dict[
 
 
 def adapted(
-    footage: Footage, gates: Mapping[str, Gate], measure: Measure, how: Training, *, budget: float, minutes: float
+    trials: Trials, gates: Mapping[str, Gate], how: Training, *, budget: float, minutes: float
 ) -> tuple[dict[str, Gate], int]:
     """Return what training makes of gates in some time, and its steps."""
-    fit = Fit(footage.plan, gates, budget=budget, measure=measure, how=how, seed=0)
-    train(fit, footage, Checkpoint(None), minutes=minutes, steps=None, say=lambda text: None)
-    return fit.gates(), fit.steps
+    fit = Fit(trials.footage.plan, gates, budget=budget, measure=trials.measure, how=how, seed=0)
+    train(fit, trials, Checkpoint(None), minutes=minutes, steps=None, say=lambda text: None)
+    return fit.best(), fit.steps
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def main() -> None:
         for start in (FIRST, "calibrate"):
             begin = at_budget(trials, found[start], footage.searched, options.budget)[0]
             gates, steps = adapted(
-                footage, begin, measure, Training(noise=options.noise), budget=options.budget, minutes=options.minutes
+                trials, begin, Training(noise=options.noise), budget=options.budget, minutes=options.minutes
             )
             found[f"adapt from {start}, {steps} steps"] = gates
         curves = {name: curve(trials, gates, options.budget) for name, gates in found.items()}

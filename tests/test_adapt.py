@@ -109,6 +109,32 @@ def test_training_keeps_to_the_budget(plan: Plan, footage: Footage) -> None:
     assert fit.seen["macs"] == pytest.approx(BUDGET, rel=0.2)
 
 
+def test_the_gates_judged_best_are_kept_through_a_checkpoint(plan: Plan, footage: Footage, tmp_path: Path) -> None:
+    gates = starts(footage, find_measure("relative", plan), 0)["first guess"]
+    fit, again = fit_of(plan, gates), fit_of(plan, gates)
+    seen = []
+    for error in (0.3, 0.1, 0.2):
+        fit.learn(footage, footage.searched)
+        fit.judge(error)
+        seen.append({name: gate.threshold for name, gate in fit.gates().items()})
+    Checkpoint(tmp_path / "x", of=1).write(fit, 1.0)
+    Checkpoint(tmp_path / "x", of=1).read(again)
+    for one in (fit, again):
+        assert {name: gate.threshold for name, gate in one.best().items()} == seen[1] != seen[2]
+        one.judge(0.15)
+        assert {name: gate.threshold for name, gate in one.best().items()} == seen[1]
+        one.judge(0.05)
+        assert {name: gate.threshold for name, gate in one.best().items()} == seen[2]
+    fresh = fit_of(plan, gates)
+    fresh.learn(footage, footage.searched)
+    Checkpoint(tmp_path / "y", of=1).write(fresh, 1.0)
+    Checkpoint(tmp_path / "y", of=1).read(again)
+    again.learn(footage, footage.searched)
+    assert {name: gate.threshold for name, gate in again.best().items()} == {
+        name: gate.threshold for name, gate in again.gates().items()
+    }
+
+
 def test_the_same_seed_gives_the_same_gates_and_another_does_not(plan: Plan, footage: Footage) -> None:
     gates = starts(footage, find_measure("relative", plan), 0)["first guess"]
     found = []

@@ -26,6 +26,7 @@ from saccade.stream.calibration import Calibration, Holdout
 from saccade.stream.dense import dense_values
 from saccade.stream.gated import is_gated
 
+JUDGED = tuple(20 * 2**k for k in range(20))  # steps after which gates are judged by a stream
 KEPT_EVERY = 10.0  # seconds between checkpoints
 
 
@@ -132,9 +133,8 @@ def adapt(
             progress, plan=plan.digest, clips=names, start=_facts(scaled[first][0]), how=str(how), frames=frames,
             measure=measure.name, budget=budget, seed=seed,
         )  # fmt: skip
-        train(fit, footage, checkpoint, minutes=minutes, steps=steps, say=say)
-        say("scale")
-        candidates = scaled | {"adapt": at_budget(trials, fit.gates(), footage.searched, budget)}
+        train(fit, trials, checkpoint, minutes=minutes, steps=steps, say=say)
+        candidates = scaled | {"adapt": at_budget(trials, fit.best(), footage.searched, budget)}
         chosen = min(candidates, key=lambda name: candidates[name][1].view_error)
         say("held-out frames")
         seen = trials(candidates[chosen][0], footage.searched)
@@ -206,17 +206,30 @@ def starts(footage: Footage, measure: Measure, seed: int) -> dict[str, dict[str,
 
 
 def train(
-    fit: Fit, footage: Footage, checkpoint: Checkpoint, *, minutes: float, steps: int | None, say: Callable[[str], None]
+    fit: Fit, trials: Trials, checkpoint: Checkpoint, *, minutes: float, steps: int | None, say: Callable[[str], None]
 ) -> None:
-    """Trains for some time or steps, those before a stop included, and keeps a checkpoint now and then."""
+    """Trains for some time or steps, those before a stop included, and keeps a checkpoint now and then.
+
+    After 20, 40, 80, ... steps, and at the end, the gates are judged by what a stream gives with them at the budget, on
+    all frames trained on: what a few frames after an old one say is only near to that.
+    """
+    footage = trials.footage
+
+    def judge() -> None:
+        say("how good it is")
+        fit.judge(at_budget(trials, fit.gates(), footage.searched, fit.budget)[1].view_error)
+
     spent = checkpoint.read(fit)
     began = kept = time.monotonic()
     while (steps is None or fit.steps < steps) and spent + time.monotonic() - began < 60 * minutes:
         fit.learn(footage, footage.searched)
+        if fit.steps in JUDGED:
+            judge()
         if time.monotonic() - kept > KEPT_EVERY:  # only here, between steps, is a training whole
             kept = time.monotonic()
             checkpoint.write(fit, spent + kept - began)
         say(f"step {fit.steps}: error {math.sqrt(fit.seen['error']):.3g} at {fit.seen['macs']:.3f} of the macs")
+    judge()
     checkpoint.write(fit, spent + time.monotonic() - began)
 
 

@@ -71,6 +71,7 @@ class Fit:
         self._channels = {n: torch.zeros_like(weights, requires_grad=True) for n, weights in self._base.items()}
         self._parameters = [*self._logs.values(), *self._channels.values()]
         self._means = [parameter.detach().clone() for parameter in self._parameters]
+        self._best, self.least = self._means, math.inf
         groups: list[dict[str, Any]] = [{"params": list(self._logs.values()), "lr": how.rate}]
         groups += [{"params": list(self._channels.values()), "lr": how.channel_rate}]
         self._optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
@@ -79,10 +80,22 @@ class Fit:
         self.seen: dict[str, float] = {}  # running means of error and macs, and how they follow the common scale
 
     def gates(self) -> dict[str, Gate]:
-        """Returns the gates found so far: those of a running mean of the parameters over steps."""
+        """Returns the gates as trained so far: those of a running mean of the parameters over steps."""
+        return self._gates(self._means)
+
+    def best(self) -> dict[str, Gate]:
+        """Returns the gates that `judge` was told the least error of; those trained so far, where it was told none."""
+        return self._gates(self._best)
+
+    def judge(self, error: float) -> None:
+        """Keeps the gates as trained so far, if this error of theirs is the least."""
+        if error < self.least:
+            self.least, self._best = error, [mean.clone() for mean in self._means]
+
+    def _gates(self, parameters: Sequence[Tensor]) -> dict[str, Gate]:
         count = len(self._base)
-        means = zip(self._base.items(), self._means[:count], self._means[count:], strict=True)
-        trained = {name: Gate(math.exp(float(log)), base * by.exp()) for (name, base), log, by in means}
+        each = zip(self._base.items(), parameters[:count], parameters[count:], strict=True)
+        trained = {name: Gate(math.exp(float(log)), base * by.exp()) for (name, base), log, by in each}
         return self._fixed | trained
 
     def learn(self, footage: Footage, blocks: Sequence[Block]) -> tuple[float, float]:
@@ -118,6 +131,8 @@ class Fit:
             "seen": self.seen,
             "parameters": [parameter.detach() for parameter in self._parameters],
             "means": self._means,
+            "best": self._best,
+            "least": self.least,
             "optimizer": self._optimizer.state_dict(),
             "generator": self._generator.get_state(),
         }
@@ -125,6 +140,7 @@ class Fit:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from what `state` returned, for the same plan, gates and training."""
         self.steps, self.seen = state["steps"], dict(state["seen"])
+        self.least, self._best = state["least"], state["best"] if state["least"] < math.inf else self._means
         with torch.no_grad():
             for parameter, mean, value, kept in zip(
                 self._parameters, self._means, state["parameters"], state["means"], strict=True
