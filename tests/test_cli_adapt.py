@@ -42,6 +42,7 @@ def test_what_is_adapted_is_stored_beside_the_model_and_run_uses_it(folder: Path
     done = saccade("adapt", "net.pt2", "clip.mp4", "--budget", "0.15", "--steps", "20", "--json", "out.json")
     assert done.exit_code == 0, done.stderr
     assert "first guess" in done.stdout
+    assert 1 <= done.stderr.count("step ") <= 3  # a line per stage, not per step
     told = json.loads((folder / "out.json").read_text())
     assert told["budget"] == 0.15
     assert told["steps"] == 20
