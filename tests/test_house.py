@@ -15,7 +15,7 @@ SOURCE = Path(saccade.__file__).parent
 # A room may import rooms further down and itself; rooms on one floor do not import one another, unless listed.
 FLOORS = [
     {"cli"},
-    {"calibrate", "report", "evaluate", "train", "zoo", "data"},
+    {"adapt", "calibrate", "report", "evaluate", "train", "zoo", "data"},
     {"rivals"},
     {"skip", "reduce", "exits"},
     {"stream"},
@@ -30,6 +30,8 @@ SAME_FLOOR = {
     ("report", "evaluate"),  # tables and overlays show what evaluate measured
     ("report", "zoo"),
     ("report", "calibrate"),
+    ("report", "adapt"),
+    ("adapt", "calibrate"),  # the same footage, trials and checks
     ("calibrate", "evaluate"),  # measures of agreement are what a tolerance is of
     ("evaluate", "zoo"),
     ("evaluate", "data"),

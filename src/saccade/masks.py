@@ -3,16 +3,21 @@
 A value (a tensor between two steps) has one channel axis; everything else indexes its positions. A mask over the
 positions is a bool tensor of the value's shape with the channel axis reduced to 1, so it broadcasts against the
 value. A value without a channel axis (None) has one position per element.
+
+Where it says so, a mask may also be a float tensor of margins, set where over 0: a union is then a maximum.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+UNSET = -1e4  # margin of what is far from being set
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,19 @@ class ValueSpec:
 def on_axis(mask: Tensor, spec: ValueSpec, axis: int | None) -> Tensor:
     """Returns the mask with `axis` as the channel axis instead of the value's own.
 
-    A position of the new kind is set where any element it holds was in a set position.
+    A position of the new kind is set where any element it holds was in a set position. Takes margins, too.
     """
     if axis == spec.channel_axis:
         return mask
     full = mask.expand(spec.shape)
-    return full if axis is None else full.any(axis, keepdim=True)
+    return full if axis is None else _any(full, axis)
 
 
 def broadcast(mask: Tensor, spec: ValueSpec, out: ValueSpec) -> Tensor:
-    """Returns where an elementwise operation with output `out` reads a set position of `spec` (mask of `out`)."""
+    """Returns where an elementwise operation with output `out` reads a set position of `spec` (mask of `out`).
+
+    Takes margins, too.
+    """
     shift = len(out.shape) - len(spec.shape)
     axis = None if out.channel_axis is None else out.channel_axis - shift
     aligned = on_axis(mask, spec, axis if axis is not None and axis >= 0 else None)
@@ -94,10 +102,23 @@ def read_broadcast(wanted: Tensor, spec: ValueSpec, out: ValueSpec) -> Tensor:
 
 
 def along(mask: Tensor, dims: Sequence[int]) -> Tensor:
-    """Returns the mask where every line along `dims` that holds a set position is set whole (dims kept as 1)."""
+    """Returns the mask where every line along `dims` that holds a set position is set whole (dims kept as 1).
+
+    Takes margins, too.
+    """
     for dim in dims:
-        mask = mask.any(dim, keepdim=True)
+        mask = _any(mask, dim)
     return mask
+
+
+def union(masks: Sequence[Tensor]) -> Tensor:
+    """Returns where any of these masks, which broadcast, is set. Takes margins, too."""
+    join = torch.logical_or if masks[0].dtype == torch.bool else torch.maximum
+    return functools.reduce(join, masks)
+
+
+def _any(mask: Tensor, dim: int) -> Tensor:
+    return mask.any(dim, keepdim=True) if mask.dtype == torch.bool else mask.amax(dim, keepdim=True)
 
 
 def resize_support(in_size: int, out_size: int, *, align_corners: bool, scale: float | None) -> Tensor:

@@ -222,6 +222,57 @@ def calibrate_(
 
 
 @app.command()
+def adapt(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Unlabelled footage of the scene, files.")],
+    budget: Annotated[float, typer.Option(help="Share of the dense network's macs that a frame may cost.")] = 0.25,
+    measure: Annotated[
+        str,
+        typer.Option(help="relative (error), argmax, keypoints, detections, or package.module:function(got, dense)."),
+    ] = "relative",
+    start: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A calibration to start from, as calibrate stored it.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=24, help="Frames to use in all, spread over the videos.")] = 200,
+    minutes: Annotated[float, typer.Option(min=0, help="Stop training after about this time.")] = 5.0,
+    steps: Annotated[int | None, typer.Option(min=0, help="Stop training after this many steps, too.")] = None,
+    preprocess: PreprocessFile = None,
+    record: Annotated[str, typer.Option(help="How announced values are kept, see run.")] = "reference",
+    executor: Executor = None,
+    threads: Threads = 1,
+    seed: Annotated[int, typer.Option(help="Of the frames drawn.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to store it, instead of where run looks for it.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Train each step's gate on unlabelled footage to imitate the dense network within a budget of macs.
+
+    The same command goes on where training was stopped. Exit codes: 0; 2 for an error; 130 after Ctrl-C.
+    """
+    with ended_well():
+        from saccade.cli.adapt import adapt_command
+
+        adapt_command(
+            model,
+            videos,
+            budget=budget,
+            measure=measure,
+            start=start,
+            frames=frames,
+            minutes=minutes,
+            steps=steps,
+            preprocess=preprocess,
+            record=record,
+            executor=executor,
+            threads=threads,
+            seed=seed,
+            out=out,
+            json=json,
+        )
+
+
+@app.command()
 def report(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     video: Annotated[str, typer.Argument(help="A file, a URL, or the number of a camera.")],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -44,9 +46,7 @@ def calibrate_command(
     path = out or calibration_path(model)
     check_targets(source="", json_target=json, out=out)
     check_folder(path)
-    clips = [_clip(video, frames) for video in videos]
-    if len({clip.name for clip in clips}) < len(clips):
-        raise InputError(f"a video is given twice: {', '.join(videos)}; give each once")
+    clips = footage_clips(videos)
     loaded, plan = load_planned(model, preprocess=preprocess)
     distance = find_measure(measure, plan, decode=loaded.decode)
     with stages("calibrating", 60 * minutes) as stage:
@@ -76,10 +76,15 @@ def calibrate_command(
         )
 
 
-def _clip(video: str, frames: int) -> Clip:
-    if not Path(video).is_file():
-        raise InputError(f"there is no video {video}; calibrating reads its footage several times, so it takes files")
-    return Clip(Path(video).name, lambda: read_video(video))
+def footage_clips(videos: Sequence[str]) -> list[Clip]:
+    """Returns video files as footage; raises InputError where one is not there, or given twice."""
+    for video in videos:
+        if not Path(video).is_file():
+            raise InputError(f"there is no video {video}; its footage is read several times, so it has to be a file")
+    clips = [Clip(Path(video).name, partial(read_video, video)) for video in videos]
+    if len({clip.name for clip in clips}) < len(clips):
+        raise InputError(f"a video is given twice: {', '.join(videos)}; give each once")
+    return clips
 
 
 def _as_json(found: Calibrated, plan: Plan, path: Path) -> dict[str, Any]:

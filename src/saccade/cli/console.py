@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DAMAGED, ERROR, INTERRUPTED = 1, 2, 130
 DEFAULT_TOLERANCE = 0.01
+EVERY = 30.0  # seconds between lines of a stage that counts
 
 
 @contextmanager
@@ -195,16 +196,17 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
 def stages(what: str, seconds: float) -> Iterator[Callable[[str], None]]:
     """Yields a function to call with what is being done: a bar on stderr shows it, beside the time used of a budget.
 
-    Where stderr is no terminal each stage is a line, but for the counts within one ("threshold 3 of 20").
+    Where stderr is no terminal each stage is a line; of counts within one ("threshold 3 of 20", "step 7: ...") only the
+    first, and one every half a minute.
     """
-    began, last = time.monotonic(), ""
+    began, last, told = time.monotonic(), "", 0.0
     if not sys.stderr.isatty():
 
         def line(stage: str) -> None:
-            nonlocal last
-            kind = re.sub(r"\d+ of \d+", "", stage)
-            if kind != last:
-                last = kind
+            nonlocal last, told
+            kind = re.sub(r"\d+ of \d+|(?<=step )\d+: .*", "", stage)
+            if kind != last or time.monotonic() - told > EVERY:
+                last, told = kind, time.monotonic()
                 say(f"{time.monotonic() - began:6.0f} s  {stage}")
 
         yield line

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saccade.kernels.call import Call
 from saccade.kernels.rule import Masks, Rule, Scope
-from saccade.masks import ValueSpec, broadcast, read_broadcast
+from saccade.masks import ValueSpec, broadcast, read_broadcast, union
 
 ACTIVATIONS = frozenset(
     "relu relu6 hardtanh leaky_relu prelu silu hardswish hardsigmoid sigmoid tanh gelu elu selu celu mish "
@@ -25,10 +25,7 @@ def is_elementwise(call: Call) -> bool:
 
 def support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
     """Returns the union of the inputs' masks, each broadcast to the output."""
-    active = out.full_mask(False)
-    for name in call.values():
-        active = active | broadcast(masks[name], scope.specs[name], out)
-    return active
+    return union([broadcast(masks[name], scope.specs[name], out) for name in call.values()])
 
 
 def reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:

@@ -8,7 +8,7 @@ from torch import Tensor
 from saccade.kernels.call import Call
 from saccade.kernels.geometry import axis_after_reshape
 from saccade.kernels.rule import Masks, Rule, Scope, only_value, read_by
-from saccade.masks import ValueSpec, on_axis
+from saccade.masks import UNSET, ValueSpec, on_axis, union
 
 RESHAPES = frozenset(["reshape", "squeeze", "unsqueeze", "select"])
 PERMUTES = frozenset("permute transpose t numpy_T movedim".split())
@@ -21,20 +21,16 @@ KEEPING = frozenset(
 
 
 def _support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
-    """Runs the call on the masks; where it touches channels, on masks expanded to the values' shapes."""
+    """Runs the call on the masks; where it touches channels, on masks expanded to the values' shapes. Takes margins."""
     at_channel = _at_channel(call, scope, out)
     if call.base == "channel_shuffle" and scope.specs[only_value(call)].channel_axis == 1:
         return masks[only_value(call)]
     if call.base in ("cat", "slice") and at_channel:
-        active = out.full_mask(False)
-        for name in call.values():
-            active = active | masks[name]
-        return active
+        return union([masks[name] for name in call.values()])
     if _leaves_channels(call, scope) and not at_channel:
-        return _run(call, {name: masks[name].float() for name in call.values()}, scope) > 0
-    full = {name: masks[name].expand(scope.specs[name].shape).float() for name in call.values()}
-    moved = _run(call, full, scope)
-    return on_axis(moved > 0, ValueSpec(out.shape, out.dtype, None), out.channel_axis)
+        return _run(call, {name: masks[name] for name in call.values()}, scope)
+    full = {name: masks[name].expand(scope.specs[name].shape) for name in call.values()}
+    return on_axis(_run(call, full, scope), ValueSpec(out.shape, out.dtype, None), out.channel_axis)
 
 
 def _reads(call: Call, wanted: Tensor, scope: Scope, out: ValueSpec) -> Masks:
@@ -70,12 +66,14 @@ def _at_channel(call: Call, scope: Scope, out: ValueSpec) -> bool:
 
 
 def _run(call: Call, operands: Masks, scope: Scope) -> Tensor:
+    margins = all(mask.is_floating_point() for mask in operands.values())
+    unset = UNSET if margins else 0.0  # what is filled in, and weights, which never change
     if call.arguments.get("mode", "constant") == "constant" and "value" in call.arguments:
-        call = call.replace(value=0.0)
+        call = call.replace(value=unset)
     moved: Tensor = call.run(
-        lambda ref: operands[ref.name] if ref.kind == "value" else torch.zeros(scope.weights[ref.name])
+        lambda ref: operands[ref.name].float() if ref.kind == "value" else torch.full(scope.weights[ref.name], unset)
     )
-    return moved
+    return moved if margins else moved > 0
 
 
 def _leaves_channels(call: Call, scope: Scope) -> bool:

@@ -12,6 +12,7 @@ from rich.text import Text
 from saccade.stream.camera import Geography, find_shift, why_fixed
 
 if TYPE_CHECKING:
+    from saccade.adapt.adapt import Adapted
     from saccade.calibrate.calibrate import Calibrated
     from saccade.evaluate.demo import DemoReport
     from saccade.evaluate.video_run import RunReport
@@ -128,6 +129,21 @@ def _audits(audit: AuditReport) -> list[tuple[str, str]]:
         often = f"over {audit.tolerance:g} {audit.alarms} time{'' if audit.alarms == 1 else 's'}"
         rows.append(("scene", f"{'outside' if audit.outside else 'inside'}, {often}"))
     return rows
+
+
+def adaptation_table(found: Adapted) -> Table:
+    """Returns what adapting gave beside other gates at the same budget, on held-out frames."""
+    table = _table("")
+    for title in (found.calibration.model, "macs ratio", "mean", "worst"):
+        table.add_column(Text(title), overflow="fold")
+    for name, checked in {**found.before, "stored: " + found.chosen: found.after}.items():
+        near = checked.holdout
+        table.add_row(name, number(checked.macs_ratio, ".2f"), number(near.mean, ".4g"), number(near.worst, ".4g"))
+    table.caption = (
+        f"all scaled to {found.budget:g} of the dense macs on the frames trained on, checked on "
+        f"{found.after.holdout.frames} others; {found.calibration.measure}; {found.steps} steps, {found.seconds:.0f} s"
+    )
+    return table
 
 
 def profile_table(report: RunReport) -> Table:
