@@ -20,9 +20,9 @@ of the difference to the original torch program over the norm of its output; *ag
 largest channel is the same. *first* and *last* are the first and last tenth of the frames: a last tenth that is much
 worse would be drift. *floor* compares two consecutive frames of the dense network itself: an error below it is below
 what changes from frame to frame anyway. One tolerance serves all steps (threshold = tolerance x RMS of the step's
-output on the first frame); calibrated thresholds are later work. *bit-exact* means that on every tenth frame and the
-last the outputs at threshold 0 equal a full pass of the same executor bit for bit. Clips with a moving camera (bedroom,
-dashcam-highway) change everywhere.
+output on the first frame); [calibrated](calibration.md) ones are not in here. *bit-exact* means that on every tenth
+frame and the last the outputs at threshold 0 equal a full pass of the same executor bit for bit. Clips with a moving
+camera (bedroom, dashcam-highway) change everywhere.
 
 *ms* is the median time of a frame and *mean ms* the mean, decoding and preprocessing included in all alike. *dense* is
 the dense engine named on every frame. *motion detector* is the same dense engine on the frames in which enough moved

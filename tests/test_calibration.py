@@ -110,6 +110,26 @@ def test_what_nothing_depends_on_weighs_nothing() -> None:
     assert weights[2] > weights[0] > weights[1]
 
 
+def test_what_only_labels_are_made_of_stays_exact() -> None:
+    """Their gradient is none; a weight of 0 would keep every change of them quiet for ever."""
+
+    class Labelled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head, self.map = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 3, 1), nn.Conv2d(4, 1, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            x = F.silu(self.body(x))
+            return F.silu(self.head(x)).argmax(1), self.map(x)
+
+    plan = make_plan(Labelled().eval(), torch.zeros(1, 3, 9, 8))
+    (logits,) = [step.outputs[0] for step in plan.steps if step.source == "head"]
+    x = torch.rand(1, 3, 9, 8)
+    view = find_measure("relative", plan).view
+    assert logits not in channel_weights(plan, [[x]], view=view)
+    assert set(plan.inputs) < set(channel_weights(plan, [[x]], view=view))
+
+
 # --- footage and trials
 
 

@@ -149,6 +149,11 @@ def calibrate_on(
     shown = [(b.clip, number) for b in footage.searched for number in (b.lead, b.counted[-1])]
     chosen = [shown[index * len(shown) // LOOKED_AT] for index in range(min(LOOKED_AT, len(shown)))]
     weights = channel_weights(plan, [footage.inputs(*frame) for frame in chosen], view=measure.view, seed=seed)
+    if not weights:
+        raise InputError(
+            f"no value of {plan.name} has a gradient of what {measure.name} looks at; outputs that are whole numbers, "
+            "such as labels, have none: calibrate the network without its last step, or with a measure of other outputs"
+        )
     say("what moves most")
     guess = {name: Gate(math.exp(log), weights[name]) for name, log in first_guess(plan, weights).items()}
     probes, judged = halves(footage.searched)

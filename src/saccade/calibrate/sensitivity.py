@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from saccade.errors import InputError
 from saccade.graph.plan import Plan
 from saccade.stream.dense import dense_values
 
@@ -33,8 +34,11 @@ def channel_weights(
         seed: of the projections.
 
     Returns:
-        One vector per kept floating-point value with a channel axis, evened out a little; a value nothing depends on
-        has weights 0.
+        One vector per kept floating-point value with a channel axis, evened out a little. Values without any
+        gradient are left out, such as those that only whole numbers are made of: nothing is known of their changes.
+
+    Raises:
+        InputError: an operator of the plan has no derivative.
     """
     generator = torch.Generator().manual_seed(seed)
     wanted = {name for name in plan.kept if is_gated_by_norm(plan, name)}
@@ -49,12 +53,19 @@ def channel_weights(
             names = [name for name in sums if values[name].requires_grad]
             if not total.requires_grad:
                 break
-            found = torch.autograd.grad(total, [values[n] for n in names], retain_graph=not last, allow_unused=True)
+            wrt = [values[name] for name in names]
+            try:
+                found = torch.autograd.grad(total, wrt, retain_graph=not last, allow_unused=True)
+            except (RuntimeError, NotImplementedError) as error:
+                raise InputError(
+                    f"the plan of {plan.name} cannot be calibrated: how its output depends on its values has no "
+                    f"derivative in torch ({error})"
+                ) from error
             for name, gradient in zip(names, found, strict=True):
                 if gradient is not None:
                     sums[name] += _per_channel(gradient.double().square(), plan.values[name].channel_axis)
     count = max(1, projections * len(frames))
-    return {name: evened(total / count).float() for name, total in sums.items()}
+    return {name: evened(total / count).float() for name, total in sums.items() if bool(total.any())}
 
 
 def evened(weights: Tensor) -> Tensor:
