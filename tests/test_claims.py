@@ -12,8 +12,9 @@ import pytest
 import benchmarks.claims.page as page
 import benchmarks.claims.skip_claims as skip_claims
 from benchmarks.claims.curves import Point, at_ratio, by_setting, curves, largest_ratio, seeds_at, spread
+from benchmarks.claims.judging import OURS, beats, on_average, verdict
 from benchmarks.claims.runs import Results, Run, carry_out
-from benchmarks.claims.skip_claims import CLAIMS, OURS, beats, on_average, verdict
+from benchmarks.claims.skip_claims import CLAIMS
 from benchmarks.claims.skip_runs import BETAS, runs
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from benchmarks.claims.claim import Claim, table, write_json
 from benchmarks.claims.curves import UNITS, Curves, by_setting, curves, mean, spread
-from benchmarks.claims.skip_claims import OURS, OURS_RESIDUAL, PAPERS, judge, seeds_of, stage_shares
+from benchmarks.claims.judging import OURS, OURS_RESIDUAL, PAPERS, seeds_of
+from benchmarks.claims.skip_claims import judge, stage_shares
 from benchmarks.environment import ROOT
 from saccade.report.plot_style import save_figure
 from saccade.report.plots import Curve, CurvePoint, accuracy_against_macs, firing_by_stage

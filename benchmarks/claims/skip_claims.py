@@ -4,90 +4,28 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from benchmarks.claims.claim import Claim
-from benchmarks.claims.curves import UNITS, Curves, by_setting, curves, mean, point, seeds_at, spread
+from benchmarks.claims.curves import curves, mean, point, seeds_at, spread
+from benchmarks.claims.judging import (
+    NORMS,
+    OURS,
+    PAPERS,
+    SLACK,
+    Rows,
+    at_costs,
+    beats,
+    cost_without_loss,
+    on_average,
+    ranked,
+    seeds_of,
+    verdict,
+)
 from benchmarks.claims.skip_runs import ABLATED
 from benchmarks.environment import ROOT
 
-Rows = Mapping[str, Any]
-OURS, PAPERS = "Gumbel on |r|, refresh", "Gumbel on r, residual"
-OURS_RESIDUAL = "Gumbel on |r|, residual"
-NORMS = {"output-norm": "output-norm, refresh", "input-norm": "input-norm, refresh"}
-STRICT = {"puppets": "pck@0.1"}  # what methods are ranked by, where the task's own measure hardly tells them apart
-SLACK = 0.3  # points of accuracy within which two methods are called equal
 GATED = ROOT / "benchmarks" / "results" / "gated.json"
 RENDERED = "Rendered scenes; small networks."
-
-
-def ranked(rows: Rows, task: str) -> Curves:
-    """Returns the curves of a task by the measure methods are ranked by."""
-    return curves(rows, task, accuracy=STRICT.get(task, ""))
-
-
-def seeds_of(rows: Rows, task: str) -> int:
-    """Returns how many dense networks were trained for a task."""
-    return sum(name.startswith(f"{task}/dense/") for name in rows)
-
-
-def dense_accuracy(found: Curves) -> dict[int, float]:
-    """Returns by seed what methods are held against: the better of the dense network and the same one tuned as long."""
-    tuned = found["dense, tuned as long"]
-    return {seed: max(tuned[seed][0].accuracy, found["dense"][seed][0].accuracy) for seed in tuned}
-
-
-def on_average(found: Curves, method: str, *, slack: float = 0.0) -> float | None:
-    """Returns the largest mean ratio of a setting whose mean accuracy over seeds is not below the dense network's."""
-    dense = mean(dense_accuracy(found).values())
-    best = None
-    for setting in by_setting(found, method).values():
-        if mean(item.accuracy for item in setting) >= dense - slack:
-            best = max(best or 0.0, mean(item.ratio for item in setting))
-    return best
-
-
-def at_costs(found: Curves, methods: list[str], ratios: tuple[float, ...], digits: int = 1) -> str:
-    """Returns what methods give at some costs, in words."""
-    parts = []
-    for ratio in ratios:
-        here = [f"{name} {spread(seeds_at(found, name, ratio), digits)}" for name in methods if name in found]
-        parts.append(f"at macs / {ratio:g}: " + "; ".join(here))
-    return ". ".join(parts)
-
-
-def beats(found: Curves, better: str, worse: str, ratio: float) -> bool | None:
-    """Returns whether a method is at least as accurate as another at a cost, on average; None where either is missing.
-
-    A method that does not reach the cost at all loses to one that does.
-    """
-    if better not in found or worse not in found:
-        return None
-    left, right = seeds_at(found, better, ratio), seeds_at(found, worse, ratio)
-    if not right:
-        return True if left else None
-    return bool(left) and mean(left) >= mean(right)
-
-
-def verdict(checks: list[bool | None]) -> Any:
-    """Returns "yes" where all hold, "partly" where some do, "no" where none does."""
-    known = [check for check in checks if check is not None]
-    if not known or not any(known):
-        return "no"
-    return "yes" if all(known) and len(known) == len(checks) else "partly"
-
-
-def cost_without_loss(found: Curves, task: str, unit: str = "") -> str:
-    """Returns how far each kind of gate divides the macs without loss, and with a small one."""
-    dense = spread(dense_accuracy(found).values())
-    parts = [f"dense {dense} {unit or UNITS[task]}"]
-    for method in (OURS, OURS_RESIDUAL, PAPERS):
-        exact, near = on_average(found, method), on_average(found, method, slack=1.0)
-        exact_text = f"macs / {exact:.2f}" if exact else "never"
-        near_text = f"/ {near:.2f}" if near else "never"
-        parts.append(f"{method}: not below dense {exact_text}, within one point {near_text}")
-    return "; ".join(parts)
 
 
 def s1(rows: Rows) -> Claim:
