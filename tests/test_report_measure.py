@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from saccade.errors import DamagedVideoError
 from saccade.evaluate import measure
 from saccade.evaluate.detection import Detections, matched_f1
-from saccade.evaluate.measure import Observation, measure_video, scaled_gate
+from saccade.evaluate.measure import Observation, measure_video
 from saccade.evaluate.video_report import Point, VideoReport
 from saccade.evaluate.video_run import follow
 from saccade.stream import Stream
@@ -155,8 +155,8 @@ def test_thresholds_of_zero_have_no_scale_and_huge_ones_stay_numbers(executor: s
     first, most, _ = huge.points
     assert (first.macs_fraction or 0) > 0.5
     assert most.macs_fraction == huge.operating.macs_fraction
-    assert scaled_gate(Gate(1e308), 4.0).threshold < math.inf
-    assert scaled_gate(Gate(0.0), 4.0).threshold == 0
+    assert Gate(1e308).scaled(4.0).threshold < math.inf
+    assert Gate(0.0).scaled(4.0).threshold == 0
 
 
 def test_steps_are_means_over_the_frames_after_the_first(executor: str) -> None:

@@ -184,13 +184,7 @@ def starts(footage: Footage, measure: Measure, seed: int) -> dict[str, dict[str,
     """
     plan, ends = footage.plan, (footage.searched[0], footage.searched[-1])
     pictures = [footage.inputs(block.clip, block.counted[-1]) for block in ends]
-    try:
-        weights = channel_weights(plan, pictures, view=measure.view, seed=seed)
-    except (RuntimeError, NotImplementedError) as error:
-        raise InputError(
-            f"{plan.name} cannot be differentiated ({error}), which adapt learns by; use saccade run --tolerance"
-        ) from error
-    weights = {name: values for name, values in weights.items() if bool(values.any())}
+    weights = channel_weights(plan, pictures, view=measure.view, seed=seed)
     if not weights:
         raise InputError(
             f"no value of {plan.name} moves its outputs by a derivative, so there is nothing to learn from; use "

@@ -33,7 +33,7 @@ def at_budget(
     scale, step, least = 0.0, STEP, math.inf
     best: tuple[dict[str, Gate], Trial] | None = None
     while abs(scale) <= FARTHEST:
-        scaled = {name: Gate(gate.threshold * math.exp(scale), gate.weights) for name, gate in gates.items()}
+        scaled = {name: gate.scaled(math.exp(scale)) for name, gate in gates.items()}
         trial = trials(scaled, blocks, distances=False)
         share = trial.macs / max(1, trial.dense_macs)
         least = min(least, share)

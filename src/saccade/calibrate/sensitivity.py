@@ -58,8 +58,8 @@ def channel_weights(
                 found = torch.autograd.grad(total, wrt, retain_graph=not last, allow_unused=True)
             except (RuntimeError, NotImplementedError) as error:
                 raise InputError(
-                    f"the plan of {plan.name} cannot be calibrated: how its output depends on its values has no "
-                    f"derivative in torch ({error})"
+                    f"{plan.name} cannot be differentiated ({error}), which thresholds are found by; use saccade run "
+                    "--tolerance"
                 ) from error
             for name, gradient in zip(names, found, strict=True):
                 if gradient is not None:

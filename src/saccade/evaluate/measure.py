@@ -6,7 +6,6 @@ One pass, so a live camera will do, and nothing but numbers is kept of a frame.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,14 +19,12 @@ from saccade.evaluate.detection import Detections, matched_f1
 from saccade.evaluate.video_report import FrameRow, Nearness, Point, StepRow, VideoReport
 from saccade.evaluate.video_run import RunReport, follow
 from saccade.stream import Stream
-from saccade.stream.gate import Gate
 
 if TYPE_CHECKING:
     from saccade.graph import Plan
 
 FACTORS = (0.0, 0.25, 0.5, 2.0, 4.0)  # of the operating point's thresholds; 1 is the stream itself
 REPEATS = (2, 4, 8)
-_LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -218,7 +215,7 @@ class _Watcher:
             (
                 Stream(
                     stream.plan,
-                    threshold={name: scaled_gate(gate, factor) for name, gate in gates.items()},
+                    threshold={name: gate.scaled(factor) for name, gate in gates.items()},
                     reference_every=stream.settings.reference_every,
                     executor=stream.executor,
                     precision=stream.precision,
@@ -243,11 +240,6 @@ class _Watcher:
         return Nearness(
             relative_error(got.tensors, wanted.tensors), argmax_agreement(got.tensors, wanted.tensors, axes), f1, boxes
         )
-
-
-def scaled_gate(gate: Gate, factor: float) -> Gate:
-    """Returns the gate with its threshold times the factor, at most the largest number there is."""
-    return Gate(min(factor * gate.threshold, _LARGEST), gate.weights)
 
 
 class _Steps:

@@ -73,7 +73,7 @@ class Calibration:
 
     def scaled(self, factor: float) -> dict[str, Gate]:
         """Returns the gates with every threshold times a factor."""
-        return {name: Gate(factor * gate.threshold, gate.weights) for name, gate in self.gates.items()}
+        return {name: gate.scaled(factor) for name, gate in self.gates.items()}
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file; raises FileFormatError where the path cannot be written."""

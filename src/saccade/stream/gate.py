@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,10 @@ class Gate:
             raise InputError(f"a threshold must be a finite number of at least 0, got {self.threshold}")
         if self.weights is not None and not bool((self.weights >= 0).all()):
             raise InputError("channel weights must be numbers of at least 0; some are negative or NaN")
+
+    def scaled(self, factor: float) -> Gate:
+        """Returns the gate with its threshold times the factor, at most the largest number there is."""
+        return Gate(min(factor * self.threshold, sys.float_info.max), self.weights)
 
     def norm(self, difference: Tensor, spec: ValueSpec) -> Tensor:
         """Returns |d|_s of every position: a tensor of the spec's mask shape."""
