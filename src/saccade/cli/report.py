@@ -16,6 +16,7 @@ from saccade.evaluate.measure import measure_video
 from saccade.report.album import Album
 from saccade.report.page import write_page
 from saccade.report.tables import REFERENCE_NOTE, run_table
+from saccade.stream.executors import choose_executor
 from saccade.video import read_video
 
 
@@ -38,9 +39,8 @@ def report_command(
     with ExitStack() as stack:
         reader = stack.enter_context(read_video(video_source(video), stop=frames))
         loaded, plan = load_planned(model, preprocess=preprocess)
-        stream = options.open(plan, model=model)
-        if stream.executor == "native":
-            stream = replace(options, profile=True).open(plan, model=model)
+        runs = choose_executor(plan, options.executor, precision=options.precision, threads=options.threads)
+        stream = replace(options, profile=runs.name == "native").open(plan, model=model)
         album = Album(loaded, stream)
         advance = stack.enter_context(progress("frames", frames_to_run(reader.frame_count_estimate, frames)))
         report = measure_video(
