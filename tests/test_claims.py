@@ -186,3 +186,31 @@ def test_runs_are_carried_out_once_and_failures_are_named(tmp_path: Path, monkey
     assert again.done(wanted[0])
     assert not again.done(Run("a/one/0", "x.py", {"k": 2}, ("plain",)))
     assert not again.done(Run("a/one/0", "x.py", {"k": 1}, ("plain", "more")))
+
+
+def test_a_start_whose_weights_are_lost_is_trained_again_and_keeps_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.claims.runs.WORK", tmp_path / "work")
+    monkeypatch.setattr("benchmarks.claims.runs.ROOT", tmp_path)
+    (tmp_path / "worker.py").write_text(WEIGHING)
+    one = Run("a/one/0", "x.py", {}, ("plain",))
+    after = Run("a/after/0", "x.py", {}, ("plain",), start="a/one/0")
+    results = Results(tmp_path / "results" / "rows.json")
+    results.add(one, {"options": {}, "measures": {"plain": {"value": 3}}})
+    for _ in range(2):
+        assert carry_out([one, after], results, module="worker", workers=2, minutes=None) == []
+        assert results.rows["a/one/0"]["measures"]["plain"]["value"] == 3
+        assert results.done(after)
+    assert (one.folder / "weights.safetensors").read_text() == "only trained"
+    assert capsys.readouterr().out.count("trained again") == 1  # not where nothing waits for it
+
+
+WEIGHING = """
+import json, pathlib, sys
+folder = pathlib.Path("work") / sys.argv[1]
+if "after" in sys.argv[1]:
+    assert (folder.parents[1] / "one/0/weights.safetensors").exists()
+(folder / "weights.safetensors").write_text("only trained" if "--weights" in sys.argv else "measured")
+print(json.dumps({"measures": {"plain": {"value": 0}}}))
+"""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import ROOT, environment
+from saccade.train.checkpoint import WEIGHTS
 
 WORK = Path(os.environ.get("SACCADE_CLAIMS", ROOT / "out" / "claims"))
 
@@ -72,7 +73,8 @@ def carry_out(runs: Sequence[Run], results: Results, *, module: str, workers: in
     Args:
         runs: in the order to begin them; a run waits for the one it starts from.
         results: gets a row per run as it ends.
-        module: python module that is called with a run's name and prints its row as JSON on the last line.
+        module: python module that is called with a run's name and prints its row as JSON on the last line; with
+            --weights it only trains.
         workers: processes at a time.
         minutes: begin nothing after this time.
 
@@ -81,9 +83,14 @@ def carry_out(runs: Sequence[Run], results: Results, *, module: str, workers: in
     """
     began = time.monotonic()
     waiting = [run for run in runs if not results.done(run)]
+    starts = {run.start for run in waiting}
+    lost = [run for run in runs if run.name in starts and results.done(run) and not (run.folder / WEIGHTS).exists()]
+    waiting = lost + waiting
     running: dict[str, tuple[Run, subprocess.Popen[str], Path]] = {}
     failed: list[str] = []
-    print(f"{len(runs) - len(waiting)} of {len(runs)} runs are there already", flush=True)
+    print(f"{len(runs) - len(waiting) + len(lost)} of {len(runs)} runs are there already", flush=True)
+    for run in lost:
+        print(f"{run.name} is trained again: others start from its weights, which are not in {run.folder}", flush=True)
     while waiting or running:
         over = minutes is not None and time.monotonic() - began > 60 * minutes
         blocked = {run.name for run in waiting} | set(running)
@@ -93,7 +100,7 @@ def carry_out(runs: Sequence[Run], results: Results, *, module: str, workers: in
                 if run.start in failed:
                     failed.append(run.name)
                     continue
-                running[run.name] = (run, *_begin(run, module))
+                running[run.name] = (run, *_begin(run, module, measured=run not in lost))
         if not running:
             break
         for name, (run, process, output) in list(running.items()):
@@ -101,7 +108,9 @@ def carry_out(runs: Sequence[Run], results: Results, *, module: str, workers: in
                 continue
             del running[name]
             lines = output.read_text().strip().splitlines()
-            if process.returncode == 0 and lines:
+            if process.returncode == 0 and run in lost:
+                print(f"{(time.monotonic() - began) / 60:6.1f} min  {name}: its weights are there again", flush=True)
+            elif process.returncode == 0 and lines:
                 row = json.loads(lines[-1])
                 results.add(run, {"options": dict(run.options), "commit": environment()["commit"], **row})
                 print(f"{(time.monotonic() - began) / 60:6.1f} min  {name}: {_short(row)}", flush=True)
@@ -112,13 +121,13 @@ def carry_out(runs: Sequence[Run], results: Results, *, module: str, workers: in
     return failed
 
 
-def _begin(run: Run, module: str) -> tuple[subprocess.Popen[str], Path]:
+def _begin(run: Run, module: str, *, measured: bool) -> tuple[subprocess.Popen[str], Path]:
     run.folder.mkdir(parents=True, exist_ok=True)
     output = run.folder / "output.txt"
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with output.open("w") as file, (run.folder / "errors.txt").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, run.name],
+            [sys.executable, "-m", module, run.name, *([] if measured else ["--weights"])],
             stdout=file,
             stderr=errors,
             text=True,

@@ -42,17 +42,21 @@ def runs() -> dict[str, Run]:
         run = Run(f"{task}/{name}/{seed}", RECIPES[task], {**base, "seed": seed, **options}, measures, start)
         found[run.name] = run
 
+    def add_gates(task: str, seed: int) -> None:
+        whole = seed == ABLATED
+        add(task, "dense", seed, ("plain", *UNTRAINED[task]))
+        more = whole and task == "puppets"  # where clip lengths and depth are looked at
+        add(task, "tuned", seed, ("plain", "long_videos") if more else ("plain",))
+        for method, form, beta in gated_settings(task, whole):
+            measures = ("plain", "references", "shares", "long_videos") if more else ("plain",)
+            if whole and (method, form, beta) == ("magnitude", "refresh", BETAS[task][-1]):
+                measures += ("mask_picture",)
+            add(task, f"{method}-{form}-{beta}", seed, measures, method=method, form=form, beta=beta)
+
     for seed in SEEDS:
         whole = seed == ABLATED
-        for task in ("street", "puppets", "openfield"):
-            add(task, "dense", seed, ("plain", *UNTRAINED[task]))
-            more = whole and task == "puppets"  # where clip lengths and depth are looked at
-            add(task, "tuned", seed, ("plain", "long_videos") if more else ("plain",))
-            for method, form, beta in gated_settings(task, whole):
-                measures = ("plain", "references", "shares", "long_videos") if more else ("plain",)
-                if whole and (method, form, beta) == ("magnitude", "refresh", BETAS[task][-1]):
-                    measures += ("mask_picture",)
-                add(task, f"{method}-{form}-{beta}", seed, measures, method=method, form=form, beta=beta)
+        for task in ("street", "puppets", "openfield") if whole else ("street", "puppets"):
+            add_gates(task, seed)
         for task in ("street", "puppets"):
             for beta in FRAME_BETAS if whole else FRAME_BETAS[:1]:
                 add(task, f"frames-{beta}", seed, method="frames", beta=beta)
@@ -73,6 +77,9 @@ def runs() -> dict[str, Run]:
             add("puppets", f"clip-{clip}", seed, ("references", "long_videos"), clip=clip, **gated)
     for task, data in CLASSIFIED.items():
         add_classification(found, task, data, ABLATED)
+    for seed in SEEDS:
+        if seed != ABLATED:
+            add_gates("openfield", seed)  # last: nothing is ranked by it
     return found
 
 
@@ -100,8 +107,8 @@ def add_classification(found: dict[str, Run], task: str, data: str, seed: int) -
             found[name] = Run(name, file, gated, measures, start)
 
 
-def carry_out(name: str) -> dict[str, Any]:
-    """Trains one run (or goes on with it), measures it, and returns its row."""
+def carry_out(name: str, *, measured: bool = True) -> dict[str, Any]:
+    """Trains one run (or goes on with it), measures it if asked to, and returns its row."""
     from benchmarks.claims.measures import MEASURES, TASKS
     from saccade.skip import ClipModel
     from saccade.train import load_recipe, train
@@ -117,11 +124,11 @@ def carry_out(name: str) -> dict[str, Any]:
     model = trained.model.eval()
     assert isinstance(model, ClipModel)
     row: dict[str, Any] = {"train_seconds": round(time.monotonic() - began), "steps": trained.steps, "measures": {}}
-    for measure in run.measures:
+    for measure in run.measures if measured else ():
         row["measures"][measure] = MEASURES[measure](TASKS[name.split("/")[0]], model)
     row["seconds"] = round(time.monotonic() - began)
     return row
 
 
 if __name__ == "__main__":
-    print(json.dumps(carry_out(sys.argv[1])))
+    print(json.dumps(carry_out(sys.argv[1], measured="--weights" not in sys.argv)))
