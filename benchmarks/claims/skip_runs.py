@@ -18,7 +18,7 @@ CLASSIFIED = {"acts": "puppets", "fights": "actions"}  # tasks of recipes/classi
 CLASS_BETAS = (0.1, 0.5)
 # Weight of the gates' loss, by task: what presses a little, enough, and hard.
 BETAS = {"puppets": (0.03, 0.1, 0.3), "openfield": (0.01, 0.05), "street": (0.02, 0.1, 0.5)}
-RANKED = {"puppets": (0.1, 0.3), "street": (0.02, 0.1)}  # of those, with the other seeds
+RANKED = {"puppets": (0.1, 0.3), "street": (0.02, 0.1, 0.5)}  # of those, with the other seeds
 GATED = (("magnitude", "refresh"), ("magnitude", "residual"), ("gumbel", "residual"))
 FRAME_BETAS = (0.3, 1.0)  # of gates on raw frames, which less does not move
 RATIOS = (0.5, 0.3)  # macs an SVD leaves
