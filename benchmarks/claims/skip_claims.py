@@ -265,8 +265,9 @@ def s9(rows: Rows) -> Claim:
         "TSN ResNet-101, JHMDB split 1: TSN-25 55.49@194.98 -> 54.77@41.02; TSN-6 53.84@46.80 -> 53.77@35.83 GMAC",
         ". ".join(texts),
         verdict(list(checks)),
-        "The rule for yes: no gated setting loses more than a point. One seed. The real clips are not learned: "
-        "the dense network (180 clips to train on) answers as coins do, so their accuracies say nothing (60 test clips: steps of 1.7 points).",
+        "The rule for yes: no gated setting loses more than a point. One seed. The real clips are not learned from 180 "
+        "of them: the dense network answers as coins do, and accuracies say nothing (60 test clips: steps of 1.7 "
+        "points).",
         seeds_of(rows, "acts"),
     )
 
