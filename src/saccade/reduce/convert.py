@@ -1,0 +1,166 @@
+"""`convert`: a network's convolutions become dynamic ones, its weights stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saccade.errors import InputError, ModelError
+from saccade.reduce.layer import ReducedConv2d, ReducedConv3d, _ReducedConv
+from saccade.reduce.policies import Pass, working_on
+from saccade.reduce.space import Reduce
+
+Where = Callable[[str, nn.Module], bool]
+
+# Kinds of convolution, by name so that libraries need not be imported: the class, whether it pads as TensorFlow does.
+_REGISTRY: dict[str, tuple[type[_ReducedConv], bool]] = {
+    "torch.nn.modules.conv.Conv2d": (ReducedConv2d, False),
+    "torch.nn.modules.conv.Conv3d": (ReducedConv3d, False),
+    "timm.layers.conv2d_same.Conv2dSame": (ReducedConv2d, True),
+}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert` did.
+
+    Attributes:
+        what: the search space.
+        converted: names of the layers that are dynamic now.
+        left: names of the convolutions and linear layers that are as they were, and why.
+    """
+
+    what: Reduce
+    converted: tuple[str, ...]
+    left: Mapping[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.converted)} convolutions made dynamic: {self.what}"]
+        return "\n".join(lines + [f"  {name} left as it is: {why}" for name, why in self.left.items()])
+
+
+def spatial_only(name: str, module: nn.Module) -> bool:
+    """Returns whether a convolution works within frames: a 2D one, or a 3D one of kernel (1, k, k); for `convert`.
+
+    The layers the paper reduces in R(2+1)D, where they take most of the macs.
+    """
+    del name
+    kernel: Any = getattr(module, "kernel_size", ())
+    return len(kernel) == 2 or (len(kernel) == 3 and kernel[0] == 1 and max(kernel[1:]) > 1)
+
+
+def convert(model: nn.Module, what: Reduce, where: Where | None = None, *, example: Tensor) -> Conversion:
+    """Replaces the convolutions of a model, in place, by dynamic ones (VA-RED2, section 3) that share their weights.
+
+    Run it through `ReducedModel` to see what it chose; called as it is it works too. In training mode all options are
+    weighed, in evaluation mode only what is asked for is computed. Converting a converted model again begins with
+    new gates. What a model computes with functions (`F.conv3d`) is not seen.
+
+    Args:
+        model: any module that holds convolutions; not itself one.
+        what: the search space and the cheap operations.
+        where: called with each convolution's name and the module; only those it returns True for are converted.
+        example: clips as the model takes them, (1, C, T, H, W) or, of a 2D network, (1, T, C, H, W) or pictures (1, C,
+            H, W). Their length is what the gates are made for.
+
+    Returns:
+        Which layers were converted, and which not and why.
+
+    Raises:
+        InputError: the model is itself a convolution, or the example is not one clip.
+        ModelError: there was nothing to convert.
+    """
+    if _kind(model) is not None or isinstance(model, _ReducedConv):
+        raise InputError(
+            f"the model is itself a {type(model).__name__}, which cannot be replaced in place; wrap it in a module, or "
+            "make a ReducedConv3d.from_convolution(...)"
+        )
+    if example.dim() < 4 or example.shape[0] != 1:
+        raise InputError(f"got an example {tuple(example.shape)}; expected one clip: (1, C, T, H, W), (1, T, C, H, W)")
+    frames = _frames_seen(model, example)
+    converted: list[str] = []
+    left: dict[str, str] = {}
+    made: dict[nn.Module, nn.Module] = {}  # a layer that is in several places stays one
+    for parent_name, parent in list(model.named_modules()):
+        for child_name, child in list(parent._modules.items()):  # named_children leaves second names away
+            name = f"{parent_name}.{child_name}" if parent_name else child_name
+            if child is not None and child in made:
+                setattr(parent, child_name, made[child])
+                continue
+            why = _why_not(name, child, where, frames)
+            if why is None:
+                continue
+            assert child is not None
+            if not why:
+                try:
+                    made[child] = _make(child, what, name, frames[child].pop())
+                except InputError as error:
+                    why = str(error)
+            if why:
+                left[name] = why
+                continue
+            setattr(parent, child_name, made[child])
+            converted.append(name)
+    if not converted:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:5]) or "it holds no convolutions"
+        raise ModelError(f"{type(model).__name__} has nothing to reduce: {reasons}")
+    return Conversion(what, tuple(converted), MappingProxyType(left))
+
+
+def _frames_seen(model: nn.Module, example: Tensor) -> dict[nn.Module, set[int]]:
+    """Returns how many frames of a clip each convolution is given."""
+    seen: dict[nn.Module, set[int]] = {}
+
+    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        x = inputs[0]
+        seen.setdefault(module, set()).add(int(x.shape[2] if x.dim() == 5 else x.shape[0]))
+
+    modes = {module: module.training for module in model.modules()}
+    with ExitStack() as stack, torch.no_grad(), working_on(Pass(dense=True)):
+        for module in modes:
+            if isinstance(module, nn.modules.conv._ConvNd):
+                stack.callback(module.register_forward_pre_hook(note).remove)
+        try:
+            model.eval()(example)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+    return seen
+
+
+def _why_not(
+    name: str, module: nn.Module | None, where: Where | None, frames: Mapping[nn.Module, set[int]]
+) -> str | None:
+    """Returns None for what is no layer of interest, else why it is left as it is; "" where it can be converted."""
+    if not isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+        return None
+    if isinstance(module, nn.Linear):
+        return "a linear layer has no maps"
+    if _kind(module) is None and not isinstance(module, _ReducedConv):
+        return f"no dynamic form of {type(module).__module__}.{type(module).__qualname__}"
+    if where is not None and not where(name, module):
+        return "not asked for"
+    lengths = frames.get(module, set())
+    if len(lengths) != 1:
+        return f"it was given clips of {sorted(lengths)} frames; a gate is for one length" if lengths else "never run"
+    return ""
+
+
+def _kind(module: nn.Module) -> tuple[type[_ReducedConv], bool] | None:
+    return _REGISTRY.get(f"{type(module).__module__}.{type(module).__qualname__}")
+
+
+def _make(module: nn.Module, what: Reduce, name: str, frames: int) -> nn.Module:
+    if isinstance(module, _ReducedConv):
+        again: nn.Module = type(module).from_convolution(module, what, frames=frames, name=name, same=module.same)
+        return again
+    kind = _kind(module)
+    assert kind is not None
+    made: nn.Module = kind[0].from_convolution(module, what, frames=frames, name=name, same=kind[1])
+    return made

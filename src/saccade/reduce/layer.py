@@ -1,0 +1,224 @@
+"""The dynamic convolution of VA-RED2: of its frames and channels it computes as many as its gate asks for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from saccade.errors import InputError
+from saccade.kernels.convolving import Geometry, convolve, pad
+from saccade.reduce.cheap import Mixture
+from saccade.reduce.gate import ModulationGate
+from saccade.reduce.policies import LayerUse, Pass, current_pass, first_used, one_hot
+from saccade.reduce.space import ALL, CheapChannels, Policy, Reduce, Space
+
+
+class _ReducedConv(nn.Module):
+    """What ReducedConv2d and ReducedConv3d share; mixed in before the convolution, whose attributes these are."""
+
+    weight: Tensor
+    bias: Tensor | None
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    groups: int
+    training: bool
+
+    def _begin(self, what: Reduce, name: str, same: bool, inputs: int) -> None:
+        self.what, self.name, self.same = what, name, same
+        self._mode: str = self.padding_mode  # type: ignore[assignment]
+        rank = len(self.kernel_size)
+        frames = self._frames_out(inputs) if rank == 3 else inputs
+        self.space = space = Space.of(
+            what,
+            frames=frames,
+            inputs=inputs,
+            out_channels=self.out_channels,
+            in_channels=self.in_channels,
+            groups=self.groups,
+        )
+        if space.time == space.channels == 1:
+            raise InputError(f"nothing to leave out with {what}: of {frames} frames and {self.out_channels} channels")
+        firsts = ((0,) if space.time > 1 else ()) + (
+            (space.time if space.time > 1 else 0,) if space.channels > 1 else ()
+        )
+        outputs = (space.time if space.time > 1 else 0) + (space.channels if space.channels > 1 else 0)
+        self.gate = ModulationGate(self.in_channels, inputs, hidden=what.hidden, options=outputs, firsts=firsts)
+        size = tuple(max(3, side | 1) for side in self.kernel_size[-2:])
+        self.mixture = Mixture(space, what.cheap_time, self._cheap_channels(size), size)  # type: ignore[arg-type]
+        self.gate.to(self.weight), self.mixture.to(self.weight)
+
+    def _cheap_channels(self, size: tuple[int, ...]) -> CheapChannels:
+        per_output = self.weight[0].numel()
+        costly = math.prod(size) * 0.5 > self.what.overhead * per_output
+        return "scale" if costly else self.what.cheap_channels
+
+    def _frames_out(self, inputs: int) -> int:
+        conv: Any = self
+        if self.same:
+            return math.ceil(inputs / self.stride[0])
+        around = sum(conv._reversed_padding_repeated_twice[-2:])
+        return (inputs + around - conv.dilation[0] * (self.kernel_size[0] - 1) - 1) // self.stride[0] + 1
+
+    @classmethod
+    def from_convolution(cls, conv: Any, what: Reduce, *, frames: int, name: str = "", same: bool = False) -> Any:
+        """Returns the dynamic form of a convolution; it shares the weights.
+
+        Args:
+            conv: the convolution.
+            what: the search space and what rebuilds what is left out.
+            frames: input frames of a clip, T; 1 for pictures.
+            name: what the ledger calls it.
+            same: the convolution pads to ceil(size / stride) outputs, as TensorFlow's "same" does.
+
+        Raises:
+            InputError: the layer has nothing to leave out: one output channel or frame, or no more options asked for.
+        """
+        with torch.device("meta"):
+            layer = cls(
+                conv.in_channels,
+                conv.out_channels,
+                conv.kernel_size,
+                stride=conv.stride,
+                padding=conv.padding,
+                dilation=conv.dilation,
+                groups=conv.groups,
+                padding_mode=conv.padding_mode,
+            )
+        layer.weight, layer.bias = conv.weight, conv.bias
+        layer._begin(what, name, same, frames)
+        return layer.train(conv.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the layer's output, of the shape the convolution gives.
+
+        While training, everything is computed once and the options are taken from it (eq. 5, 7); in evaluation mode
+        only the largest options with a weight over 0 are computed (eq. 8), clips with the same ones together.
+
+        Args:
+            x: clips (B, C, T, H, W); of a 2D layer their pictures (B * T, C, H, W).
+        """
+        work = current_pass() or Pass()
+        if work.dense:
+            padded, geometry = pad(x, self, self._mode, same=self.same)
+            return convolve(padded, self.weight, self.bias, geometry, self.groups)
+        clips = self._clips(x)
+        time, channels = self._weights(clips, work)
+        if self.training:
+            run = self._all_options
+            keeps = not (work.recompute and torch.is_grad_enabled())
+            maps = run(clips, time, channels) if keeps else checkpoint(run, clips, time, channels, use_reentrant=False)
+        else:
+            maps = self._largest_only(clips, time, channels, work)
+        self._account(clips, maps, time, channels, work)
+        return maps if len(self.kernel_size) == 3 else maps.transpose(1, 2).flatten(0, 1)
+
+    def _clips(self, x: Tensor) -> Tensor:
+        """Returns the input as clips (B, C, T, H, W)."""
+        rank, frames = len(self.kernel_size), self.space.inputs
+        if x.dim() != rank + 2:
+            raise InputError(
+                f"{type(self).__name__} {self.name} got {x.dim()} axes {tuple(x.shape)}; expected {rank + 2}"
+            )
+        if rank == 3:
+            if x.shape[2] != frames:
+                raise InputError(
+                    f"{type(self).__name__} {self.name} got {x.shape[2]} frames {tuple(x.shape)}; it was made for "
+                    f"{frames}: its gate reads each frame by itself. Convert the network with clips of that length"
+                )
+            return x
+        if x.shape[0] % frames:
+            raise InputError(
+                f"{type(self).__name__} {self.name} got {x.shape[0]} pictures; expected whole clips of {frames}. "
+                "Convert the network with clips of the length it is to see"
+            )
+        return x.unflatten(0, (-1, frames)).transpose(1, 2)
+
+    def _weights(self, clips: Tensor, work: Pass) -> tuple[Tensor, Tensor]:
+        space, batch = self.space, clips.shape[0]
+        forced = work.forced(self.name)
+        if forced is not None:
+            return one_hot(forced, space, batch, clips)
+        found = self.gate(clips.mean((-2, -1)).flatten(1))
+        whole = clips.new_ones(batch, 1)
+        split = space.time if space.time > 1 else 0
+        return found[:, :split] if split else whole, found[:, split:] if space.channels > 1 else whole
+
+    def _all_options(self, clips: Tensor, time: Tensor, channels: Tensor) -> Tensor:
+        maps: Tensor = self.mixture(self.convolve(clips, ALL), time, channels)
+        return maps
+
+    def _largest_only(self, clips: Tensor, time: Tensor, channels: Tensor, work: Pass) -> Tensor:
+        pairs = torch.stack([first_used(time), first_used(channels)], 1).tolist()
+        groups: dict[tuple[int, int], list[int]] = {}
+        for clip, (t, c) in enumerate(pairs):
+            groups.setdefault((t, c), []).append(clip)
+        found: Tensor | None = None
+        for (t, c), members in groups.items():
+            whole = len(groups) == 1
+            if t == self.space.time or c == self.space.channels:  # no option has a weight
+                maps = clips.new_zeros(len(members), self.out_channels, self.space.frames, *self._plane(clips))
+            else:
+                some = clips if whole else clips[members]
+                largest = Policy(t, c)
+                y = work.compute(self.name, some, largest) if work.compute is not None else None
+                y = self.convolve(some, largest) if y is None else y
+                weights = (time, channels) if whole else (time[members], channels[members])
+                maps = self.mixture(y, *weights, largest)
+            if whole:
+                return maps
+            if found is None:
+                found = maps.new_empty(len(clips), *maps.shape[1:])
+            found[members] = maps
+        assert found is not None
+        return found
+
+    def convolve(self, clips: Tensor, policy: Policy) -> Tensor:
+        """Returns the frames and channels that a policy computes, (B, K, n, H, W), of clips (B, C, T, H, W)."""
+        kept, stride = self.space.kept_channels(policy.channels), self.space.stride(policy.time)
+        groups = kept // self.space.step if self.groups > 1 else 1
+        if groups < self.groups:
+            clips = clips[:, : groups * self.weight.shape[1]]
+        bias = None if self.bias is None else self.bias[:kept]
+        if len(self.kernel_size) == 3:
+            padded, geometry = pad(clips, self, self._mode, same=self.same)
+            step = [geometry.stride[0] * stride, *geometry.stride[1:]]
+            return convolve(
+                padded, self.weight[:kept], bias, Geometry(step, geometry.padding, geometry.dilation), groups
+            )
+        chosen = clips[:, :, ::stride]
+        padded, geometry = pad(chosen.transpose(1, 2).flatten(0, 1), self, self._mode, same=self.same)
+        pictures = convolve(padded, self.weight[:kept], bias, geometry, groups)
+        return pictures.unflatten(0, (len(clips), -1)).transpose(1, 2)
+
+    def _plane(self, clips: Tensor) -> tuple[int, int]:
+        """Returns height and width of the output."""
+        one = torch.empty(1, self.in_channels, *clips.shape[2:], device="meta")
+        source = one if len(self.kernel_size) == 3 else one[:, :, 0]
+        padded, geometry = pad(source, self, self._mode, same=self.same)
+        weight = torch.empty(self.weight.shape, device="meta")
+        return tuple(convolve(padded, weight, None, geometry, self.groups).shape[-2:])  # type: ignore[return-value]
+
+    def _account(self, clips: Tensor, maps: Tensor, time: Tensor, channels: Tensor, work: Pass) -> None:
+        plane = math.prod(maps.shape[-2:])
+        macs = self.space.frames * plane * self.weight.numel()
+        deciding = 0 if work.forced(self.name) is not None else self.gate.macs(math.prod(clips.shape[1:]))
+        cheap = self.mixture.macs(plane, (time.detach() > 0).cpu(), (channels.detach() > 0).cpu())
+        work.uses.append(LayerUse(self.name, macs, deciding, time, channels, cheap, self.space))
+
+    def extra_repr(self) -> str:
+        """The convolution's own, and the options."""
+        return f"{super().extra_repr()}, {self.what}"
+
+
+class ReducedConv2d(_ReducedConv, nn.Conv2d):
+    """A 2D convolution over the pictures of clips, (B * T, C, H, W), of which it may leave out frames and channels."""
+
+
+class ReducedConv3d(_ReducedConv, nn.Conv3d):
+    """A 3D convolution over clips, (B, C, T, H, W), of which it may leave out output frames and channels."""
