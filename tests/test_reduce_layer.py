@@ -25,7 +25,7 @@ def layer(conv: nn.Module, what: Reduce, *, frames: int, seed: int = 0) -> Any:
     kind = ReducedConv3d if isinstance(conv, nn.Conv3d) else ReducedConv2d
     made = kind.from_convolution(conv.double(), what, frames=frames, name="it")
     with torch.no_grad():
-        for parameter in [*made.gate.parameters(), *made.mixture.parameters()]:
+        for parameter in [*made.gate.parameters(), *made.cheap.parameters()]:
             parameter.normal_()
         made.gate.outer.bias.mul_(0.3)
         made.gate.norm.running_var.fill_(0.02)  # means over space are small
@@ -34,7 +34,7 @@ def layer(conv: nn.Module, what: Reduce, *, frames: int, seed: int = 0) -> Any:
 
 def definition(made: Any, y: Tensor, time: Tensor, channels: Tensor) -> Tensor:
     """Eq. 1, 3, 5 and 7 for the full output y (C, T, H, W) of one clip and its weights."""
-    mixture, (count, frames) = made.mixture, y.shape[:2]
+    cheap, (count, frames) = made.cheap, y.shape[:2]
     mixed = y
     if made.space.time > 1:
         mixed = torch.zeros_like(y)
@@ -44,10 +44,9 @@ def definition(made: Any, y: Tensor, time: Tensor, channels: Tensor) -> Tensor:
                 i, j = divmod(t, stride)
                 value = y[c, i * stride]
                 if j:
-                    cheap = mixture.frames[k - 1]
                     following = y[c, (i + 1) * stride] if (i + 1) * stride < frames else y[c, i * stride]
-                    a = cheap.before[j - 1, c] if cheap.before is not None else 1.0
-                    b = cheap.after[j - 1, c] if cheap.after is not None else 0.0
+                    a = cheap.before[k - 1][j - 1, c] if len(cheap.before[k - 1]) else 1.0
+                    b = cheap.after[k - 1][j - 1, c] if len(cheap.after[k - 1]) else 0.0
                     value = a * y[c, i * stride] + b * following
                 mixed[c, t] += time[k] * value
     if made.space.channels == 1:
@@ -58,7 +57,7 @@ def definition(made: Any, y: Tensor, time: Tensor, channels: Tensor) -> Tensor:
         for c, t in itertools.product(range(count), range(frames)):
             value = mixed[c, t]
             if c >= kept:
-                weight = mixture.maps[k - 1].weight[c - kept, 0, 0]
+                weight = cheap.filters[k - 1][c - kept, 0, 0]
                 source = mixed[(c - kept) % kept, t]
                 around = [side // 2 for side in weight.shape]
                 value = F.conv2d(source[None, None], weight[None, None], padding=around)[0, 0]
@@ -156,7 +155,7 @@ def test_macs_are_those_torch_runs(name: str) -> None:
     conv = CONVOLUTIONS[name]()
     made = layer(conv, Reduce(time=3, channels=3, cheap_time="copy", overhead=9), frames=6)
     x = clips_for(conv, 6, 1)
-    filters = made.mixture.maps[0].size != (1, 1) if made.mixture.maps else False
+    filters = any(weight.shape[-1] > 1 for weight in made.cheap.filters)
     for t, c in itertools.product(range(3), range(3)):
         with torch.no_grad(), MacCounter() as counted:
             _, policies = ReducedModel(Fed(made))(x, force=Policy(t, c))

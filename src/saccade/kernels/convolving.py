@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -47,3 +48,13 @@ def pad(x: Tensor, conv: Any, mode: str, *, same: bool = False) -> tuple[Tensor,
     if around[0::2] == around[1::2]:
         return x, Geometry(stride, around[::-2], dilation)
     return F.pad(x, around), Geometry(stride, [0] * rank, dilation)
+
+
+def output_size(size: Sequence[int], conv: Any, *, same: bool = False) -> tuple[int, ...]:
+    """Returns the sizes of a convolution's output along its axes, the input's being `size`; `same` as of `pad`."""
+    if same:
+        return tuple(math.ceil(n / step) for n, step in zip(size, conv.stride, strict=True))
+    around = conv._reversed_padding_repeated_twice  # last axis first, both sides each
+    totals = [first + last for first, last in zip(around[-2::-2], around[-1::-2], strict=True)]
+    axes = zip(size, totals, conv.kernel_size, conv.stride, conv.dilation, strict=True)
+    return tuple((n + total - gap * (kernel - 1) - 1) // step + 1 for n, total, kernel, step, gap in axes)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from saccade.errors import InputError
-from saccade.kernels.convolving import Geometry, convolve, pad
-from saccade.reduce.cheap import Mixture
+from saccade.kernels.convolving import convolve, output_size, pad
+from saccade.kernels.dynamic import compute_largest, compute_part, mix
+from saccade.reduce.cheap import CheapOperations
 from saccade.reduce.gate import ModulationGate
-from saccade.reduce.policies import LayerUse, Pass, current_pass, first_used, one_hot
-from saccade.reduce.space import ALL, CheapChannels, Policy, Reduce, Space
+from saccade.reduce.policies import LayerUse, Pass, current_pass, one_hot
+from saccade.reduce.space import CheapChannels, Reduce, Space
 
 
 class _ReducedConv(nn.Module):
@@ -33,7 +34,7 @@ class _ReducedConv(nn.Module):
         self.what, self.name, self.same = what, name, same
         self._mode: str = self.padding_mode  # type: ignore[assignment]
         rank = len(self.kernel_size)
-        frames = self._frames_out(inputs) if rank == 3 else inputs
+        frames = output_size([inputs, *self.kernel_size[1:]], self, same=same)[0] if rank == 3 else inputs
         self.space = space = Space.of(
             what,
             frames=frames,
@@ -50,20 +51,13 @@ class _ReducedConv(nn.Module):
         outputs = (space.time if space.time > 1 else 0) + (space.channels if space.channels > 1 else 0)
         self.gate = ModulationGate(self.in_channels, inputs, hidden=what.hidden, options=outputs, firsts=firsts)
         size = tuple(max(3, side | 1) for side in self.kernel_size[-2:])
-        self.mixture = Mixture(space, what.cheap_time, self._cheap_channels(size), size)  # type: ignore[arg-type]
-        self.gate.to(self.weight), self.mixture.to(self.weight)
+        self.cheap = CheapOperations(space, what.cheap_time, self._cheap_channels(size), size)  # type: ignore[arg-type]
+        self.gate.to(self.weight), self.cheap.to(self.weight)
 
     def _cheap_channels(self, size: tuple[int, ...]) -> CheapChannels:
         per_output = self.weight[0].numel()
         costly = math.prod(size) * 0.5 > self.what.overhead * per_output
         return "scale" if costly else self.what.cheap_channels
-
-    def _frames_out(self, inputs: int) -> int:
-        conv: Any = self
-        if self.same:
-            return math.ceil(inputs / self.stride[0])
-        around = sum(conv._reversed_padding_repeated_twice[-2:])
-        return (inputs + around - conv.dilation[0] * (self.kernel_size[0] - 1) - 1) // self.stride[0] + 1
 
     @classmethod
     def from_convolution(cls, conv: Any, what: Reduce, *, frames: int, name: str = "", same: bool = False) -> Any:
@@ -114,7 +108,7 @@ class _ReducedConv(nn.Module):
             keeps = not (work.recompute and torch.is_grad_enabled())
             maps = run(clips, time, channels) if keeps else checkpoint(run, clips, time, channels, use_reentrant=False)
         else:
-            maps = self._largest_only(clips, time, channels, work)
+            maps = self._largest_only(clips, time, channels)
         self._account(clips, maps, time, channels, work)
         return maps if len(self.kernel_size) == 3 else maps.transpose(1, 2).flatten(0, 1)
 
@@ -150,65 +144,29 @@ class _ReducedConv(nn.Module):
         return found[:, :split] if split else whole, found[:, split:] if space.channels > 1 else whole
 
     def _all_options(self, clips: Tensor, time: Tensor, channels: Tensor) -> Tensor:
-        maps: Tensor = self.mixture(self.convolve(clips, ALL), time, channels)
-        return maps
+        y, space = self._compute(clips, 0, 0), self.space
+        return mix(y, time, channels, self.cheap.tensors(), frames=space.frames, out=space.out_channels)
 
-    def _largest_only(self, clips: Tensor, time: Tensor, channels: Tensor, work: Pass) -> Tensor:
-        pairs = torch.stack([first_used(time), first_used(channels)], 1).tolist()
-        groups: dict[tuple[int, int], list[int]] = {}
-        for clip, (t, c) in enumerate(pairs):
-            groups.setdefault((t, c), []).append(clip)
-        found: Tensor | None = None
-        for (t, c), members in groups.items():
-            whole = len(groups) == 1
-            if t == self.space.time or c == self.space.channels:  # no option has a weight
-                maps = clips.new_zeros(len(members), self.out_channels, self.space.frames, *self._plane(clips))
-            else:
-                some = clips if whole else clips[members]
-                largest = Policy(t, c)
-                y = work.compute(self.name, some, largest) if work.compute is not None else None
-                y = self.convolve(some, largest) if y is None else y
-                weights = (time, channels) if whole else (time[members], channels[members])
-                maps = self.mixture(y, *weights, largest)
-            if whole:
-                return maps
-            if found is None:
-                found = maps.new_empty(len(clips), *maps.shape[1:])
-            found[members] = maps
-        assert found is not None
-        return found
+    def _largest_only(self, clips: Tensor, time: Tensor, channels: Tensor) -> Tensor:
+        height, width = output_size(clips.shape[-len(self.kernel_size) :], self, same=self.same)[-2:]
+        shape = (self.out_channels, self.space.frames, height, width)
+        return compute_largest(clips, time, channels, self.cheap.tensors(), self._compute, shape=shape)
 
-    def convolve(self, clips: Tensor, policy: Policy) -> Tensor:
-        """Returns the frames and channels that a policy computes, (B, K, n, H, W), of clips (B, C, T, H, W)."""
-        kept, stride = self.space.kept_channels(policy.channels), self.space.stride(policy.time)
-        groups = kept // self.space.step if self.groups > 1 else 1
-        if groups < self.groups:
-            clips = clips[:, : groups * self.weight.shape[1]]
-        bias = None if self.bias is None else self.bias[:kept]
+    def _compute(self, clips: Tensor, time: int, channels: int) -> Tensor:
+        """Returns the frames and channels that two options compute, (B, K, n, H, W), of clips (B, C, T, H, W)."""
+        stride, kept = self.space.stride(time), self.space.kept_channels(channels)
         if len(self.kernel_size) == 3:
             padded, geometry = pad(clips, self, self._mode, same=self.same)
-            step = [geometry.stride[0] * stride, *geometry.stride[1:]]
-            return convolve(
-                padded, self.weight[:kept], bias, Geometry(step, geometry.padding, geometry.dilation), groups
-            )
-        chosen = clips[:, :, ::stride]
-        padded, geometry = pad(chosen.transpose(1, 2).flatten(0, 1), self, self._mode, same=self.same)
-        pictures = convolve(padded, self.weight[:kept], bias, geometry, groups)
-        return pictures.unflatten(0, (len(clips), -1)).transpose(1, 2)
-
-    def _plane(self, clips: Tensor) -> tuple[int, int]:
-        """Returns height and width of the output."""
-        one = torch.empty(1, self.in_channels, *clips.shape[2:], device="meta")
-        source = one if len(self.kernel_size) == 3 else one[:, :, 0]
-        padded, geometry = pad(source, self, self._mode, same=self.same)
-        weight = torch.empty(self.weight.shape, device="meta")
-        return tuple(convolve(padded, weight, None, geometry, self.groups).shape[-2:])  # type: ignore[return-value]
+        else:  # frame by frame
+            flat, geometry = pad(clips.transpose(1, 2).flatten(0, 1), self, self._mode, same=self.same)
+            padded = flat.unflatten(0, (len(clips), -1)).transpose(1, 2)
+        return compute_part(padded, self.weight, self.bias, geometry, self.groups, stride=stride, kept=kept)
 
     def _account(self, clips: Tensor, maps: Tensor, time: Tensor, channels: Tensor, work: Pass) -> None:
         plane = math.prod(maps.shape[-2:])
         macs = self.space.frames * plane * self.weight.numel()
         deciding = 0 if work.forced(self.name) is not None else self.gate.macs(math.prod(clips.shape[1:]))
-        cheap = self.mixture.macs(plane, (time.detach() > 0).cpu(), (channels.detach() > 0).cpu())
+        cheap = self.cheap.macs(plane, (time.detach() > 0).cpu(), (channels.detach() > 0).cpu())
         work.uses.append(LayerUse(self.name, macs, deciding, time, channels, cheap, self.space))
 
     def extra_repr(self) -> str:

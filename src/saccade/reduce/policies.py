@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from saccade.errors import InputError
+from saccade.kernels.dynamic import first_used
 from saccade.reduce.space import Policy, Space
 
 Force = Policy | Mapping[str, Policy]
@@ -103,9 +104,6 @@ class Policies:
         return f"Policies(layers={len(self.layers)}, reduced={len(self.reduced)}, batch={self.batch}, macs={share:.3f})"
 
 
-Compute = Callable[[str, Tensor, Policy], Tensor | None]
-
-
 @dataclass(eq=False)
 class Pass:
     """A network at work on a batch of clips.
@@ -113,15 +111,12 @@ class Pass:
     Attributes:
         force: what layers have to choose, by name or for all; what is not named decides by itself.
         recompute: while training, keep a layer's input only and compute it again for the gradient.
-        compute: computes a layer's frames and channels in place of torch, given its name, its input and the
-            options; returns None for what it has no form for.
         dense: layers are plain convolutions, for clips of any length.
         uses: the ledger so far.
     """
 
     force: Force | None = None
     recompute: bool = False
-    compute: Compute | None = None
     dense: bool = False
     uses: list[LayerUse] = field(default_factory=list)
 
@@ -148,12 +143,6 @@ def working_on(work: Pass) -> Iterator[Pass]:
         yield work
     finally:
         _current.reset(token)
-
-
-def first_used(weights: Tensor) -> Tensor:
-    """Returns the first option with a weight over 0, (B,), for weights (B, options); the number of options if none."""
-    used = weights > 0
-    return torch.where(used.any(1), used.int().argmax(1), weights.shape[1])
 
 
 def one_hot(policy: Policy, space: Space, batch: int, like: Tensor) -> tuple[Tensor, Tensor]:
