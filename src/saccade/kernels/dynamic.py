@@ -167,3 +167,63 @@ def compute_largest(
     for members, maps in found:
         output[members] = maps
     return output
+
+
+def _of_one_clip(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    time: Tensor,
+    channels: Tensor,
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
+    filters: Sequence[Tensor],
+) -> Tensor:
+    """Returns the dynamic convolution of one clip.
+
+    Args:
+        x: (1, C, T, H, W), or the pictures of a clip (T, C, H, W).
+        weight, bias, stride, padding, dilation, groups: as of a 3D or 2D convolution.
+        time, channels: weights of the options, (1, options).
+        before, after, filters: as of `Cheap`.
+    """
+    flat, geometry = x.dim() == 4, Geometry(list(stride), list(padding), list(dilation))
+    clips = x.transpose(0, 1)[None] if flat else x
+    out = len(weight)
+    sizes = _shape(x, weight, geometry)
+    frames = len(x) if flat else sizes[2]
+
+    def compute(some: Tensor, t: int, c: int) -> Tensor:
+        kept = out if c == 0 else out - len(filters[c - 1])
+        return compute_part(some, weight, bias, geometry, groups, stride=2**t, kept=kept)
+
+    shape = (out, frames, sizes[-2], sizes[-1])
+    maps = compute_largest(clips, time, channels, Cheap(before, after, filters), compute, shape=shape)
+    return (maps[0].transpose(0, 1) if flat else maps).contiguous()
+
+
+def _shape(x: Tensor, weight: Tensor, geometry: Geometry) -> list[int]:
+    """Returns the shape of the plain convolution."""
+    axes = zip(x.shape[2:], weight.shape[2:], *geometry, strict=True)
+    sizes = [(n + 2 * around - gap * (kernel - 1) - 1) // step + 1 for n, kernel, step, around, gap in axes]
+    return [x.shape[0], len(weight), *sizes]
+
+
+dynamic_convolution = torch.library.custom_op("saccade::dynamic_convolution", _of_one_clip, mutates_args=())
+
+
+@dynamic_convolution.register_fake
+def _(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    *_: object,
+) -> Tensor:
+    return x.new_empty(_shape(x, weight, Geometry(list(stride), list(padding), list(dilation))))

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from saccade.errors import InputError
 from saccade.kernels.convolving import convolve, output_size, pad
-from saccade.kernels.dynamic import compute_largest, compute_part, mix
+from saccade.kernels.dynamic import compute_largest, compute_part, dynamic_convolution, mix
 from saccade.reduce.cheap import CheapOperations
 from saccade.reduce.gate import ModulationGate
 from saccade.reduce.policies import LayerUse, Pass, current_pass, one_hot
@@ -103,6 +103,8 @@ class _ReducedConv(nn.Module):
             return convolve(padded, self.weight, self.bias, geometry, self.groups)
         clips = self._clips(x)
         time, channels = self._weights(clips, work)
+        if torch.compiler.is_exporting():
+            return self._as_operator(x, time, channels)
         if self.training:
             run = self._all_options
             keeps = not (work.recompute and torch.is_grad_enabled())
@@ -161,6 +163,15 @@ class _ReducedConv(nn.Module):
             flat, geometry = pad(clips.transpose(1, 2).flatten(0, 1), self, self._mode, same=self.same)
             padded = flat.unflatten(0, (len(clips), -1)).transpose(1, 2)
         return compute_part(padded, self.weight, self.bias, geometry, self.groups, stride=stride, kept=kept)
+
+    def _as_operator(self, x: Tensor, time: Tensor, channels: Tensor) -> Tensor:
+        if len(time) != 1:
+            raise InputError(f"{type(self).__name__} {self.name} got {len(time)} clips; one is exported at a time")
+        padded, geometry = pad(x, self, self._mode, same=self.same)
+        found: Tensor = dynamic_convolution(
+            padded, self.weight, self.bias, *geometry, self.groups, time, channels, *self.cheap.tensors()
+        )
+        return found
 
     def _account(self, clips: Tensor, maps: Tensor, time: Tensor, channels: Tensor, work: Pass) -> None:
         plane = math.prod(maps.shape[-2:])
