@@ -49,7 +49,9 @@ class ClipConfig:
             raise ValueError(str(error).replace("PuppetConfig", "ClipConfig")) from None
 
     def _scene(self) -> PuppetConfig:
-        return PuppetConfig(**{f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("action", "quality")})
+        return PuppetConfig(
+            **{f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("action", "quality")}
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

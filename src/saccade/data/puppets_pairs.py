@@ -1,4 +1,4 @@
-"""What puppets do in the rendered action clips: twelve actions, eight of them in pairs that no single frame tells apart.
+"""What puppets do in the rendered action clips: twelve actions, eight of them in pairs that no one frame tells apart.
 
 The two of a pair show the same poses in the same places equally often, and differ in the order or the speed in which
 they come: one is the other backwards, or the same slower.
