@@ -94,9 +94,9 @@ def render_clip(config: ClipConfig) -> PuppetClip:
         height=config.height,
         width=config.width,
         fps=config.fps,
-        distractors=int(manner.choice([0, 0, 0, 1, 1, 2, 3])),
-        occluder=0.1,
-        jitter=float(manner.choice([0.0, 0.0, 0.0, 0.5, 1.5])) * config.height / 64,
+        distractors=int(manner.choice([0, 0, 0, 0, 0, 1, 1, 2])),
+        occluder=0.05,
+        jitter=float(manner.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1.5])) * config.height / 64,
         noise=float(manner.uniform(0, 3)),
     )
     rendered = render_motion(scene, body, partial(move, action), room=room(action))

@@ -47,18 +47,18 @@ def _sit(rng: Rng, seconds: Floats, *, back: bool) -> Motion:
 
 def _push(rng: Rng, seconds: Floats, *, back: bool) -> Motion:
     """Push a crate away, or pull it near."""
-    motion, out = Motion(len(seconds)), _ramp(rng, seconds, slack=0.25)
+    motion, out = Motion(len(seconds)), _ramp(rng, seconds, slack=0.15)
     out = 1 - out if back else out
-    ahead, level = 0.18 + rng.uniform(0.12, 0.18) * out, rng.uniform(0.60, 0.72)
-    motion.lean += 0.10 + 0.30 * out
+    ahead, level = 0.16 + rng.uniform(0.22, 0.30) * out, rng.uniform(0.60, 0.72)
+    motion.lean += 0.05 + 0.45 * out
     motion.pelvis[:, 2] -= 0.045
-    motion.pelvis[:, 1] += 0.05 * out
+    motion.pelvis[:, 1] += 0.10 * out
     front = int(rng.integers(2))
     motion.ankles[:, front, 1] += 0.16
     motion.ankles[:, 1 - front, 1] -= 0.17
     for index, side in enumerate(SIDES):
         motion.grip[:, index] = np.stack([side * SHOULDER * 0.8 + 0 * ahead, ahead + 0.02, level + 0 * ahead], 1)
-    high, deep = level + rng.uniform(0.06, 0.12), rng.uniform(0.16, 0.3)
+    high, deep = level + rng.uniform(0.06, 0.12), rng.uniform(0.12, 0.22)
     for x in (HIP * 2, -HIP * 2):
         corners = [(0.08, 0.0), (0.08, high), (0.08 + deep, high), (0.08 + deep, 0.0)]
         places = [np.stack([x + 0 * ahead, ahead + y, z + 0 * ahead], 1) for y, z in corners]
@@ -71,7 +71,7 @@ def _step(rng: Rng, seconds: Floats, *, back: bool) -> Motion:
     """Step sideways to the right of the picture, or to the left, facing the camera."""
     motion, way = Motion(len(seconds)), _ramp(rng, seconds, slack=0.1)
     way = 1 - way if back else way
-    gone = rng.uniform(0.15, 0.45) * (way - 0.5)
+    gone = rng.uniform(0.3, 0.5) * (way - 0.5)
     motion.travel += gone + rng.uniform(-0.1, 0.1)
     phase = gone / 0.16 + rng.random()
     for index, side in enumerate(SIDES):
@@ -84,10 +84,10 @@ def _step(rng: Rng, seconds: Floats, *, back: bool) -> Motion:
 
 def _wave(rng: Rng, seconds: Floats, *, back: bool) -> Motion:
     """Wave a raised hand slowly, or fast."""
-    low, high = (0.35, 0.6) if back else (1.1, 1.8)
+    low, high = (0.32, 0.48) if back else (1.2, 2.0)
     motion, phase = Motion(len(seconds)), seconds / rng.uniform(low, high) + rng.random()
     index = int(rng.integers(2))
-    up, wide, swing = rng.uniform(0.14, 0.24), rng.uniform(0.07, 0.12), np.sin(2 * np.pi * phase)
+    up, wide, swing = rng.uniform(0.14, 0.24), rng.uniform(0.09, 0.13), np.sin(2 * np.pi * phase)
     motion.hands[:, index] = np.stack([SIDES[index] * (0.12 + wide * swing), 0.07 + 0 * swing, up - 0.03 * swing], 1)
     motion.elbows[index] = [SIDES[index], -0.2, -0.6]
     facing(rng, motion, most=0.9)
