@@ -119,6 +119,27 @@ def test_the_way_back_is_drawn_as_often_as_the_way_there() -> None:
         np.testing.assert_allclose(there, back, atol=0.04)
 
 
+def told_apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Returns how often the five nearest of the first half name the second half of two sets of rows rightly."""
+    half, right = len(one) // 2, 0
+    known, names = np.concatenate([one[:half], other[:half]]), np.repeat([0, 1], half)
+    for rows, name in ((one[half:], 0), (other[half:], 1)):
+        nearest = np.argsort(((rows[:, None] - known[None]) ** 2).sum(-1), axis=1)[:, :5]
+        right += int(((names[nearest].mean(1) > 0.5) == name).sum())
+    return right / (2 * half)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: CLIP_ACTIONS[pair[0]])
+def test_one_frame_does_not_tell_a_pair_apart_and_all_do(pair: tuple[int, int]) -> None:
+    """Not even for one who sees where every point of the body is."""
+    ways = [np.stack([points(CLIP_ACTIONS[a], seed + 1000 * a)[:, :15, :2] for seed in range(240)]) for a in pair]
+    middle = told_apart(*(way[:, 8].reshape(240, -1) for way in ways))
+    steps = [np.diff(way, axis=1) for way in ways]
+    order = told_apart(*(np.concatenate([d.sum(1), np.abs(d).mean(1) * 5], 1).reshape(240, -1) for d in steps))
+    assert middle < 0.62  # one half but for chance: 240 guesses
+    assert order > 0.85
+
+
 def test_waves_show_the_same_places_at_another_speed() -> None:
     wrists = [j for j, name in enumerate(JOINTS) if name.endswith("wrist")]
     crossings, reach = {}, {}
