@@ -1,7 +1,7 @@
 """Rendered action clips: a puppet does one of twelve things for a second or two, in clips from still to busy.
 
-Four actions are told by any frame of theirs; the others come in pairs that only the order or the speed of the frames
-tells apart (`saccade.data.puppets_pairs`). How much moves is known for every clip, and hardly depends on its action:
+Four actions are told by scene and pose; the others come in pairs that only the order or the speed of the frames tells
+apart (`saccade.data.puppets_pairs`). How much moves is known for every clip, and varies widely within each action:
 figures of several sizes act slowly or at once, before a still or a lively background, some with a shaking camera.
 """
 
