@@ -17,7 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from saccade.kernels.call import Call, Ref, make_call
 from saccade.kernels.convolving import Geometry, convolve
+from saccade.kernels.rule import Masks, Rule, Scope
+from saccade.kernels.window import CONVOLUTION
+from saccade.masks import ValueSpec
 
 DYNAMIC = "saccade.dynamic_convolution.default"
 Compute = Callable[[Tensor, int, int], Tensor]
@@ -227,3 +231,77 @@ def _(
     *_: object,
 ) -> Tensor:
     return x.new_empty(_shape(x, weight, Geometry(list(stride), list(padding), list(dilation))))
+
+
+def frames_of(source: Sequence[int], out: Sequence[int]) -> int:
+    """Returns T of a step's output: pictures of a clip lie along the first axis, (1, C, T, H, W) has it third."""
+    return source[0] if len(source) == 4 else out[2]
+
+
+def convolution_macs(call: Call, scope: Scope, shape: Sequence[int]) -> int:
+    """Returns the macs of a dynamic convolution that computes everything; `shape` is its output's."""
+    given = call.arguments
+    plain = make_call(
+        "aten.convolution.default",
+        given["x"],
+        given["weight"],
+        given["bias"],
+        given["stride"],
+        given["padding"],
+        given["dilation"],
+        False,
+        [0] * len(given["stride"]),
+        given["groups"],
+    )
+    return CONVOLUTION.macs(plain, scope, tuple(shape))
+
+
+def executed_macs(call: Call, lookup: Callable[[Ref], Tensor], scope: Scope, shape: Sequence[int]) -> int:
+    """Returns the macs of what the options in use compute and of rebuilding the rest; weighing is free.
+
+    Args:
+        call: the dynamic convolution.
+        lookup: gives the tensors it reads.
+        scope: the plan's.
+        shape: of its output.
+    """
+    given = call.arguments
+    used_time, used_channels = ((lookup(given[name])[0] > 0).tolist() for name in ("time", "channels"))
+    if not (any(used_time) and any(used_channels)):
+        return 0
+    out, plane = shape[1], shape[-2] * shape[-1]
+    frames = frames_of(scope.specs[given["x"].name].shape, shape)
+    filters = [lookup(ref) for ref in given["filters"]]
+    t, c = used_time.index(True), used_channels.index(True)
+    computed, kept = -(-frames // 2**t), out if c == 0 else out - len(filters[c - 1])
+    macs = convolution_macs(call, scope, shape) // (frames * out) * computed * kept
+    for k in range(1, len(used_time)):
+        taps = sum(len(lookup(given[name][k - 1])) > 0 for name in ("before", "after"))
+        macs += used_time[k] * taps * (frames + -frames // 2**k) * plane * kept
+    return macs + sum(used_channels[k] * filters[k - 1].numel() * frames * plane for k in range(1, len(used_channels)))
+
+
+def _support(call: Call, masks: Masks, scope: Scope, out: ValueSpec) -> Tensor:
+    """Everything, as soon as anything it reads was announced: its weights are of the whole clip."""
+    read = [masks[name] for name in call.values()]
+    if read[0].dtype == torch.bool:
+        return out.full_mask(any(bool(mask.any()) for mask in read))
+    return torch.stack([mask.max() for mask in read]).max().expand(out.mask_shape)
+
+
+def _axis(call: Call, scope: Scope, shape: tuple[int, ...]) -> int | None:
+    return 1
+
+
+def _refuse(call: Call, scope: Scope) -> str:
+    named = {"weights": [call.arguments["weight"], call.arguments["bias"]]}
+    named |= {name: call.arguments[name] for name in ("before", "after", "filters")}
+    for name, refs in named.items():
+        if any(ref is not None and ref.kind != "weight" for ref in refs):
+            return f"its {name} are computed at run time"
+    return ""
+
+
+DYNAMIC_CONVOLUTION = Rule(
+    "dynamic convolution", frozenset(["dynamic_convolution"]), _support, _axis, convolution_macs, _refuse
+)

@@ -12,7 +12,7 @@ OTHERS = 0.1  # and that of the other options: 0.10, so that the weights begin n
 class ModulationGate(nn.Module):
     """phi(W2 tanh(N(W1 G(x))) + beta), phi = max(tanh, 0), for one layer (eq. 4).
 
-    G is the mean over space, (B, C * T), N a batch norm.
+    G is the mean over space, N a batch norm.
 
     Args:
         channels, frames: of the layer's input.
@@ -23,18 +23,19 @@ class ModulationGate(nn.Module):
 
     def __init__(self, channels: int, frames: int, *, hidden: int, options: int, firsts: tuple[int, ...]) -> None:
         super().__init__()
-        self.inner = nn.Linear(channels * frames, hidden, bias=False)  # the norm takes any bias away
+        # Linear layers of (C * T) and D_h numbers, written as convolutions of length T and 1 along time.
+        self.inner = nn.Conv1d(channels, hidden, frames, bias=False)  # the norm takes any bias away
         self.norm = nn.BatchNorm1d(hidden)
-        self.outer = nn.Linear(hidden, options)
+        self.outer = nn.Conv1d(hidden, options, 1)
         nn.init.normal_(self.outer.weight, std=0.1 / hidden**0.5)
-        with torch.no_grad():
-            self.outer.bias.fill_(OTHERS)
-            self.outer.bias[list(firsts)] = FIRST
+        start = torch.full((options,), OTHERS)
+        start[list(firsts)] = FIRST
+        self.outer.bias = nn.Parameter(start)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Returns the weights of the options, (B, options), each in [0, 1), for means over space (B, C * T)."""
+        """Returns the weights of the options, (B, options), each in [0, 1), for means over space (B, C, T)."""
         hidden = torch.tanh(self.norm(self.inner(pooled)))
-        return torch.tanh(self.outer(hidden)).clamp_min(0)
+        return torch.tanh(self.outer(hidden)).clamp_min(0)[:, :, 0]
 
     def macs(self, inputs: int) -> int:
         """Returns the macs of one clip, of whose input the means over space are of `inputs` numbers: one for each."""

@@ -140,7 +140,7 @@ class _ReducedConv(nn.Module):
         forced = work.forced(self.name)
         if forced is not None:
             return one_hot(forced, space, batch, clips)
-        found = self.gate(clips.mean((-2, -1)).flatten(1))
+        found = self.gate(clips.mean((-2, -1)))
         whole = clips.new_ones(batch, 1)
         split = space.time if space.time > 1 else 0
         return found[:, :split] if split else whole, found[:, split:] if space.channels > 1 else whole
