@@ -4,20 +4,30 @@ from saccade.reduce.convert import Conversion, convert, spatial_only
 from saccade.reduce.layer import ReducedConv2d, ReducedConv3d
 from saccade.reduce.loss import efficiency_loss
 from saccade.reduce.policies import LayerUse, Policies
+from saccade.reduce.redundancy import LayerRedundancy, Redundancy, measure_redundancy
 from saccade.reduce.run import ReducedModel
+from saccade.reduce.similarity import MapRedundancy, Rebuilt, Similarity, Thresholds, map_redundancy
 from saccade.reduce.space import ALL, Policy, Reduce
 
 __all__ = [
     "ALL",
     "Conversion",
+    "LayerRedundancy",
     "LayerUse",
+    "MapRedundancy",
     "Policies",
     "Policy",
+    "Rebuilt",
     "Reduce",
     "ReducedConv2d",
     "ReducedConv3d",
     "ReducedModel",
+    "Redundancy",
+    "Similarity",
+    "Thresholds",
     "convert",
     "efficiency_loss",
+    "map_redundancy",
+    "measure_redundancy",
     "spatial_only",
 ]
