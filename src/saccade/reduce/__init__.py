@@ -4,13 +4,14 @@ from saccade.reduce.convert import Conversion, convert, spatial_only
 from saccade.reduce.layer import ReducedConv2d, ReducedConv3d
 from saccade.reduce.loss import efficiency_loss
 from saccade.reduce.policies import LayerUse, Policies
-from saccade.reduce.redundancy import LayerRedundancy, Redundancy, measure_redundancy
+from saccade.reduce.redundancy import LayerRedundancy, Redundancy, Spread, measure_redundancy
 from saccade.reduce.run import ReducedModel
-from saccade.reduce.similarity import MapRedundancy, Rebuilt, Similarity, Thresholds, map_redundancy
+from saccade.reduce.similarity import DIMENSIONS, MapRedundancy, Rebuilt, Similarity, Thresholds, map_redundancy
 from saccade.reduce.space import ALL, Policy, Reduce
 
 __all__ = [
     "ALL",
+    "DIMENSIONS",
     "Conversion",
     "LayerRedundancy",
     "LayerUse",
@@ -24,6 +25,7 @@ __all__ = [
     "ReducedModel",
     "Redundancy",
     "Similarity",
+    "Spread",
     "Thresholds",
     "convert",
     "efficiency_loss",
