@@ -85,8 +85,17 @@ def pspnet(variant: str = "tiny", *, classes: int = CLASSES, seed: int = SEED) -
 
     def make() -> PSPNet:
         stem, blocks, channels = SHAPES[variant]
-        settings = {"stem_type": "deep", "stem_width": stem, "channels": channels, "output_stride": STRIDE}
-        encoder = resnet.ResNet(resnet.BasicBlock, blocks, num_classes=0, global_pool="", **settings)
+        encoder = resnet.ResNet(
+            resnet.BasicBlock,
+            blocks,
+            num_classes=0,
+            global_pool="",
+            stem_type="deep",
+            stem_width=stem,
+            channels=channels,
+            output_stride=STRIDE,
+            zero_init_last=False,
+        )
         return started(PSPNet(encoder, channels=channels[-1], classes=classes))
 
     return create(name, False, make, library="timm", seed=seed)

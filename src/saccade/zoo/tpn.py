@@ -155,6 +155,8 @@ def load_tpn(name: str) -> LoadedModel:
 
 def _fewer(x: Tensor, frames: int) -> Tensor:
     """Returns the maxima of `frames` runs of x's frames, `(B, C, frames, h, w)`."""
+    if x.shape[2] == frames:
+        return x
     return F.adaptive_max_pool3d(x, (frames, *x.shape[3:]))
 
 
