@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from saccade.zoo.corrnet import Correlation, CorrelationBlock
 from saccade.zoo.i3d import Inception, Widths
-from saccade.zoo.pspnet import GRIDS, PyramidPooling
+from saccade.zoo.pspnet import PyramidPooling
 from saccade.zoo.tpn import Fusion, TemporalModulation, bottom_up, top_down
 from saccade.zoo.x3d import Bottleneck, SqueezeExcite
 from saccade.zoo.yowo import ChannelAttention, yowo
@@ -200,7 +200,7 @@ def test_squeeze_has_the_widths_of_the_published_network(channels: int, hidden: 
 def test_pyramid_pooling_is_the_means_of_its_cells(size: tuple[int, int]) -> None:
     layer, x = drawn(PyramidPooling(8)), random(2, 8, *size)
     wanted = [x]
-    for grid, (conv, bn, _) in zip(GRIDS, layer.grids, strict=True):
+    for grid, (conv, bn, _) in zip((1, 2, 3, 6), layer.grids, strict=True):
         rows, columns = (
             [(i * n // grid, math.ceil((i + 1) * n / grid)) for i in range(grid)] for n in (size[0], size[1])
         )
