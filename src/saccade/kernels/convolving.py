@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,6 +17,24 @@ class Geometry(NamedTuple):
     stride: list[int]
     padding: list[int]
     dilation: list[int]
+
+
+def sharing_weights(kind: Any, conv: Any, **others: Any) -> Any:
+    """Returns a convolution of another class with the sizes of `conv` and its very weights."""
+    with torch.device("meta"):
+        layer = kind(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            stride=conv.stride,
+            padding=conv.padding,
+            dilation=conv.dilation,
+            groups=conv.groups,
+            padding_mode=conv.padding_mode,
+            **others,
+        )
+    layer.weight, layer.bias = conv.weight, conv.bias
+    return layer
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, groups: int = 1) -> Tensor:

@@ -1,6 +1,7 @@
 """VA-RED2: convolutions that compute only the channels and time steps a clip needs, and networks converted to them."""
 
-from saccade.reduce.convert import Conversion, convert, spatial_only
+from saccade.graph.conversion import Conversion
+from saccade.reduce.convert import convert, spatial_only
 from saccade.reduce.layer import ReducedConv2d, ReducedConv3d
 from saccade.reduce.loss import efficiency_loss
 from saccade.reduce.policies import LayerUse, Policies

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from saccade.errors import InputError, ModelError
+from saccade.errors import InputError
+from saccade.graph.conversion import Conversion, Where, replace_layers
 from saccade.reduce.layer import ReducedConv2d, ReducedConv3d, _ReducedConv
 from saccade.reduce.policies import Pass, working_on
 from saccade.reduce.space import Reduce
-
-Where = Callable[[str, nn.Module], bool]
 
 # Kinds of convolution, by name so that libraries need not be imported: the class, whether it pads as TensorFlow does.
 _REGISTRY: dict[str, tuple[type[_ReducedConv], bool]] = {
@@ -24,25 +21,6 @@ _REGISTRY: dict[str, tuple[type[_ReducedConv], bool]] = {
     "torch.nn.modules.conv.Conv3d": (ReducedConv3d, False),
     "timm.layers.conv2d_same.Conv2dSame": (ReducedConv2d, True),
 }
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What `convert` did.
-
-    Attributes:
-        what: the search space.
-        converted: names of the layers that are dynamic now.
-        left: names of the convolutions and linear layers that are as they were, and why.
-    """
-
-    what: Reduce
-    converted: tuple[str, ...]
-    left: Mapping[str, str]
-
-    def __str__(self) -> str:
-        lines = [f"{len(self.converted)} convolutions made dynamic: {self.what}"]
-        return "\n".join(lines + [f"  {name} left as it is: {why}" for name, why in self.left.items()])
 
 
 def spatial_only(name: str, module: nn.Module) -> bool:
@@ -84,33 +62,13 @@ def convert(model: nn.Module, what: Reduce, where: Where | None = None, *, examp
     if example.dim() < 4 or example.shape[0] != 1:
         raise InputError(f"got an example {tuple(example.shape)}; expected one clip: (1, C, T, H, W), (1, T, C, H, W)")
     frames = _frames_seen(model, example)
-    converted: list[str] = []
-    left: dict[str, str] = {}
-    made: dict[nn.Module, nn.Module] = {}  # a layer that is in several places stays one
-    for parent_name, parent in list(model.named_modules()):
-        for child_name, child in list(parent._modules.items()):  # named_children leaves second names away
-            name = f"{parent_name}.{child_name}" if parent_name else child_name
-            if child is not None and child in made:
-                setattr(parent, child_name, made[child])
-                continue
-            why = _why_not(name, child, where, frames)
-            if why is None:
-                continue
-            assert child is not None
-            if not why:
-                try:
-                    made[child] = _make(child, what, name, frames[child].pop())
-                except InputError as error:
-                    why = str(error)
-            if why:
-                left[name] = why
-                continue
-            setattr(parent, child_name, made[child])
-            converted.append(name)
-    if not converted:
-        reasons = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:5]) or "it holds no convolutions"
-        raise ModelError(f"{type(model).__name__} has nothing to reduce: {reasons}")
-    return Conversion(what, tuple(converted), MappingProxyType(left))
+    return replace_layers(
+        model,
+        lambda name, child: _why_not(name, child, where, frames),
+        lambda child, name: _make(child, what, name, next(iter(frames[child]))),
+        what=f"made dynamic: {what}",
+        verb="reduce",
+    )
 
 
 def _frames_seen(model: nn.Module, example: Tensor) -> dict[nn.Module, set[int]]:
@@ -134,9 +92,7 @@ def _frames_seen(model: nn.Module, example: Tensor) -> dict[nn.Module, set[int]]
     return seen
 
 
-def _why_not(
-    name: str, module: nn.Module | None, where: Where | None, frames: Mapping[nn.Module, set[int]]
-) -> str | None:
+def _why_not(name: str, module: nn.Module, where: Where | None, frames: Mapping[nn.Module, set[int]]) -> str | None:
     """Returns None for what is no layer of interest, else why it is left as it is; "" where it can be converted."""
     if not isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
         return None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from saccade.errors import InputError
-from saccade.kernels.convolving import convolve, output_size, pad
+from saccade.kernels.convolving import convolve, output_size, pad, sharing_weights
 from saccade.kernels.dynamic import compute_largest, compute_part, dynamic_convolution, mix
 from saccade.reduce.cheap import CheapOperations
 from saccade.reduce.gate import ModulationGate
@@ -73,18 +73,7 @@ class _ReducedConv(nn.Module):
         Raises:
             InputError: the layer has nothing to leave out: one output channel or frame, or no more options asked for.
         """
-        with torch.device("meta"):
-            layer = cls(
-                conv.in_channels,
-                conv.out_channels,
-                conv.kernel_size,
-                stride=conv.stride,
-                padding=conv.padding,
-                dilation=conv.dilation,
-                groups=conv.groups,
-                padding_mode=conv.padding_mode,
-            )
-        layer.weight, layer.bias = conv.weight, conv.bias
+        layer = sharing_weights(cls, conv)
         layer._begin(what, name, same, frames)
         return layer.train(conv.training)
 

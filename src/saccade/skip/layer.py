@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import InputError
-from saccade.kernels.convolving import Geometry, convolve, pad
+from saccade.kernels.convolving import Geometry, convolve, pad, sharing_weights
 from saccade.kernels.gated import gated_convolution, in_blocks
 from saccade.skip.clip import Clip, LayerFiring, current_clip
 from saccade.skip.gates import (
@@ -77,19 +77,7 @@ class _SkipConv(nn.Module):
             name: what the ledger calls it.
             same: the convolution pads to ceil(size / stride) outputs, as TensorFlow's "same" does.
         """
-        with torch.device("meta"):
-            layer = cls(
-                conv.in_channels,
-                conv.out_channels,
-                conv.kernel_size,
-                stride=conv.stride,
-                padding=conv.padding,
-                dilation=conv.dilation,
-                groups=conv.groups,
-                padding_mode=conv.padding_mode,
-                what=Skip(InputNorm()),  # the gate asked for is made below, where the weights are
-            )
-        layer.weight, layer.bias = conv.weight, conv.bias
+        layer = sharing_weights(cls, conv, what=Skip(InputNorm()))  # the gate asked for is made where the weights are
         layer._begin(what, name, same)
         return layer.train(conv.training)
 
