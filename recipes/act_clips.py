@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from recipes.pose_clips import CACHE, kept, light
+from saccade.data.actions import read_actions
 from saccade.data.puppets import ACTIONS, PuppetConfig, encode_and_decode, render_puppets
 from saccade.video import read_video
 from saccade.zoo.tsn import segment_frames
@@ -28,7 +28,6 @@ SCENES = {"train": 400, "test": 150}
 FIRST_SEED = {"train": 7_000_000, "test": 8_000_000}
 FOLDER = Path(os.environ.get("ACTIONS_FOLDER", "../shared/assets/actions"))
 CLASSES = {"puppets": len(ACTIONS), "actions": 2}
-TRAIN_UP_TO = 90  # neighbouring numbers may show one scene, so the split is by blocks
 
 
 def rendered(split: str) -> list[dict[str, Any]]:
@@ -45,18 +44,14 @@ def rendered(split: str) -> list[dict[str, Any]]:
 def recorded(split: str) -> list[dict[str, Any]]:
     """Return the surveillance clips of a split, 25 frames of each."""
     found = []
-    for label, name in enumerate(("fight", "noFight")):
-        for path in sorted((FOLDER / name).glob("*.mp4")):
-            number = int(re.findall(r"\d+", path.stem)[0])
-            if (number <= TRAIN_UP_TO) != (split == "train"):
-                continue
-            decoded = [frame.data for frame in read_video(path)]
-            chosen = np.stack([decoded[i] for i in segment_frames(len(decoded), FRAMES)])
-            planes = torch.from_numpy(chosen).permute(0, 3, 1, 2).float()
-            size = (SIZE["actions"], SIZE["actions"])
-            small = F.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
-            frames = small.round().clamp(0, 255).to(torch.uint8).numpy()
-            found.append({"frames": frames, "label": np.int64(label)})
+    for video in read_actions(FOLDER, part="train" if split == "train" else "test").videos:
+        decoded = [frame.data for frame in read_video(video.path)]
+        chosen = np.stack([decoded[i] for i in segment_frames(len(decoded), FRAMES)])
+        planes = torch.from_numpy(chosen).permute(0, 3, 1, 2).float()
+        size = (SIZE["actions"], SIZE["actions"])
+        small = F.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
+        frames = small.round().clamp(0, 255).to(torch.uint8).numpy()
+        found.append({"frames": frames, "label": np.int64(video.label)})
     return found
 
 

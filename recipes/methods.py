@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import RecipeError
+from saccade.reduce.cheap import CheapOperations
+from saccade.reduce.gate import ModulationGate
 from saccade.rivals.conditional import convert_conditional
 from saccade.rivals.decompose import decompose
 from saccade.rivals.prune import HardConcrete, insert_gates, l0_loss
@@ -109,8 +111,8 @@ def parameter_groups(model: nn.Module, *, rate: float, gate_rate: float) -> list
     """Return the parameters for an optimizer: gates learn at a rate of their own."""
     gates: list[Tensor] = []
     for module in model.modules():
-        if isinstance(module, GumbelGate | HardConcrete):
-            gates += module.parameters(recurse=False)
+        if isinstance(module, GumbelGate | HardConcrete | ModulationGate | CheapOperations):
+            gates += module.parameters()
     own = {id(value) for value in gates}
     others = [value for value in model.parameters() if id(value) not in own]
     groups: list[dict[str, Any]] = [{"params": others, "lr": rate}]

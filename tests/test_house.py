@@ -117,6 +117,7 @@ def test_the_public_names_are_these() -> None:
         "AuditReport",
         "Calibration",
         "Cost",
+        "Engine",
         "Frame",
         "Gate",
         "Plan",

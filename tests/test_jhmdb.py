@@ -100,8 +100,10 @@ def test_boxes_go_round_the_mask_or_the_joints(tmp_path: Path) -> None:
     add_clip(tmp_path, "sit", "x", 3, seed=5)
     add_split(tmp_path, "sit", "x.avi 1\n")
     assert only(tmp_path).box.tolist() == [[5, 3 + i, 9 + i, 20] for i in range(3)]
+    assert only(tmp_path).masked.tolist() == [True] * 3
     (tmp_path / "puppet_mask" / "sit" / "x" / "puppet_mask.mat").unlink()
     clip = only(tmp_path)
+    assert clip.masked.tolist() == [False] * 3
     for joints, box in zip(clip.joints, clip.box, strict=True):
         xs, ys = joints.T.tolist()
         m = 0.1 * max(max(xs) - min(xs), max(ys) - min(ys))
@@ -112,6 +114,7 @@ def test_boxes_go_round_the_mask_or_the_joints(tmp_path: Path) -> None:
     savemat(tmp_path / "puppet_mask" / "sit" / "x" / "puppet_mask.mat", {"part_mask": empty})
     mixed = only(tmp_path)
     assert mixed.box[1].tolist() == [7, 4, 9, 6]
+    assert mixed.masked.tolist() == [False, True, False]
     np.testing.assert_array_equal(mixed.box[[0, 2]], clip.box[[0, 2]])
 
 

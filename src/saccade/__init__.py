@@ -4,7 +4,7 @@ from saccade.cost import Cost, StepCost
 from saccade.errors import SaccadeError
 from saccade.graph import Plan, make_plan
 from saccade.preprocess import Preprocess
-from saccade.stream import Audit, AuditReport, Calibration, Gate, Stream, StreamPool, StreamState
+from saccade.stream import Audit, AuditReport, Calibration, Engine, Gate, Stream, StreamPool, StreamState
 from saccade.video import Frame, read_video, write_video
 
 __version__ = "0.1.0"
@@ -14,6 +14,7 @@ __all__ = [
     "AuditReport",
     "Calibration",
     "Cost",
+    "Engine",
     "Frame",
     "Gate",
     "Plan",

@@ -63,3 +63,7 @@ class TrainingError(SaccadeError):
 
 class SceneWarning(UserWarning):
     """A stream's audits show that its error is over what was asked for: the scene is no longer what it was set for."""
+
+
+class MissingDataWarning(UserWarning):
+    """Files that the list of a labelled set names are missing or damaged, and left out."""

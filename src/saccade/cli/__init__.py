@@ -1,4 +1,4 @@
-"""The command line: `saccade demo`, `run`, `report`, `explain`, `train` and `evaluate`."""
+"""The command line: `saccade demo`, `run`, `report`, `redundancy`, `explain`, `train` and `evaluate`."""
 
 from saccade.cli.app import main
 

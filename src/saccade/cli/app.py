@@ -8,6 +8,23 @@ from typing import Annotated
 import typer
 
 from saccade import __version__
+from saccade.cli.arguments import (
+    MODEL_HELP,
+    Accelerator,
+    CalibrationFile,
+    Executor,
+    Json,
+    Model,
+    Precision,
+    PreprocessFile,
+    RecipeSource,
+    Record,
+    Settings,
+    Threads,
+    Threshold,
+    Tolerance,
+    TorchThreads,
+)
 from saccade.cli.console import ended_well
 
 app = typer.Typer(
@@ -17,48 +34,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-
-MODEL_HELP = (
-    "street-detector, timm:NAME or effdet:NAME (random weights; @pretrained behind it downloads them), FILE.pt2, "
-    "or package.module:factory."
-)
-Model = Annotated[str, typer.Option("--model", "-m", help=MODEL_HELP)]
-Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the numbers as JSON; - is stdout.")]
-Threshold = Annotated[
-    float | None,
-    typer.Option(help="Announce changes larger than this, in the units of each step; 0 is exact."),
-]
-Tolerance = Annotated[
-    float | None,
-    typer.Option(
-        help="The same relative to the size of each step's output. Without either: what was calibrated, or 0.01."
-    ),
-]
-Record = Annotated[
-    str | None,
-    typer.Option(
-        help="How announced values are kept: reference (a copy), coarse (in bfloat16) or accumulated (one number per "
-        "position). By default coarse from a tolerance of 0.01 on, else reference."
-    ),
-]
-Executor = Annotated[
-    str | None,
-    typer.Option(help="native (the compiled engine) or reference (the definition in torch); by default the best."),
-]
-Precision = Annotated[str, typer.Option(help="float32 or bfloat16 (native only).")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that share the work of a frame (native only).")]
-
-
-PreprocessFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE.json", help="How a frame becomes the input, instead of the model's own."),
-]
-
-
-CalibrationFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Thresholds to use, instead of those that calibrate stored for the model."),
-]
 
 
 def _version(asked: bool) -> None:
@@ -308,23 +283,52 @@ def report(
 
 
 @app.command()
+def redundancy(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Files.")],
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="T", help="Frames of a clip; by default those of the model's example, or 8."),
+    ] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Take one frame in this many.")] = 1,
+    clips: Annotated[int, typer.Option(min=1, help="Clips per video, spread over it.")] = 4,
+    threshold_cc: Annotated[
+        float, typer.Option(help="Two maps are redundant from a correlation coefficient above this on ...")
+    ] = 0.85,
+    threshold_rmse: Annotated[
+        float, typer.Option(help="... and a root mean squared error below this share of the layer's range.")
+    ] = 0.05,
+    preprocess: PreprocessFile = None,
+    json: Json = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw it layer by layer, as SVG and as PNG.")
+    ] = None,
+) -> None:
+    """Measure how alike a network's feature maps are along time and channels, convolution by convolution."""
+    with ended_well():
+        from saccade.cli.redundancy import redundancy_command
+
+        redundancy_command(
+            model,
+            videos,
+            frames=frames,
+            stride=stride,
+            clips=clips,
+            threshold_cc=threshold_cc,
+            threshold_rmse=threshold_rmse,
+            preprocess=preprocess,
+            json=json,
+            plot=plot,
+        )
+
+
+@app.command()
 def explain(model: Model, json: Json = None) -> None:
     """Show which steps of a model run sparse, which dense, and why."""
     with ended_well():
         from saccade.cli.explain import explain_command
 
         explain_command(model, json=json)
-
-
-RecipeSource = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A file RECIPE.py or a module that defines recipe().")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="An option of the recipe; may be given again."),
-]
-Accelerator = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: a GPU where there is one.")]
-TorchThreads = Annotated[int | None, typer.Option(min=1, help="torch's threads per process.")]
 
 
 @app.command()

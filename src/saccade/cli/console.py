@@ -95,9 +95,9 @@ def settle_gate(
     return threshold, tolerance
 
 
-def check_targets(*, source: str, json_target: str | None, out: Path | None) -> None:
+def check_targets(*, source: str, json_target: str | None, out: Path | None, option_out: str = "--out") -> None:
     """Raises SaccadeError before the run when a result could not be written, or would replace the input."""
-    files = [("--out", out)] if out is not None else []
+    files = [(option_out, out)] if out is not None else []
     if json_target is not None and json_target != "-":
         files.append(("--json", Path(json_target)))
     for option, path in files:
@@ -111,7 +111,7 @@ def check_targets(*, source: str, json_target: str | None, out: Path | None) -> 
         if source and path.exists() and os.path.exists(source) and os.path.samefile(path, source):
             raise SaccadeError(f"{option} {path} is the input itself; name another file")
     if len(files) == 2 and files[0][1].absolute() == files[1][1].absolute():
-        raise SaccadeError(f"--out and --json both name {files[0][1]}; give each its own file")
+        raise SaccadeError(f"{option_out} and --json both name {files[0][1]}; give each its own file")
 
 
 def write_results(data: dict[str, Any], *, target: str | None, tables: Callable[[], list[Table | str]]) -> None:

@@ -1,4 +1,4 @@
-"""What `run` and `report` begin with: a model, its plan, and what the video is called."""
+"""What commands on a video begin with: a model, its preprocess, its plan, and what the video is called."""
 
 from __future__ import annotations
 
@@ -18,20 +18,37 @@ def load_planned(model: str, *, preprocess: Path | None) -> tuple[LoadedModel, P
     Raises:
         SaccadeError: the model or the preprocess cannot be used, or nothing says how a frame becomes the input.
     """
+    loaded = load_noted(model)
+    how = find_preprocess(loaded, preprocess)
+    with progress(f"planning {model}", None):
+        plan = make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
+    return loaded, plan
+
+
+def load_noted(model: str) -> LoadedModel:
+    """Returns a model by name; notes random weights. Raises SaccadeError where it cannot be used."""
     with progress(f"loading {model}", None):
         loaded = load_model(model)
     if loaded.weights.startswith("random"):
         say(f"note: {loaded.name} has random weights ({loaded.weights}); its results mean nothing")
-    how = loaded.preprocess if preprocess is None else Preprocess.load(preprocess)
+    return loaded
+
+
+def find_preprocess(loaded: LoadedModel, path: Path | None) -> Preprocess:
+    """Returns how a frame becomes the model's input: as a file says, else the model itself.
+
+    Raises:
+        FileFormatError: the file cannot be read.
+        InputError: neither says it.
+    """
+    how = loaded.preprocess if path is None else Preprocess.load(path)
     if how is None:
         shapes = ", ".join(str(tuple(value.shape)) for value in loaded.example)
         raise InputError(
-            f"{model} does not say how a frame becomes its input {shapes}; give --preprocess FILE.json, as "
+            f"{loaded.name} does not say how a frame becomes its input {shapes}; give --preprocess FILE.json, as "
             "Preprocess.save writes it"
         )
-    with progress(f"planning {model}", None):
-        plan = make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
-    return loaded, plan
+    return how
 
 
 def video_source(video: str) -> str | int:

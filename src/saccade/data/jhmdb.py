@@ -5,6 +5,9 @@
     puppet_mask/<action>/<clip>/puppet_mask.mat           part_mask (H, W, T); may be absent
     splits/<action>_test_split<1 to 3>.txt                <clip>.avi 1 (train), 2 (test) or 0 (neither)
 
+Localisation papers (J-HMDB-21) find the one actor's box in every frame and the clip's action; the truth they score
+against is the box round the puppet mask.
+
 The 316 clips of 12 actions that pose papers use, those with the whole body in view (sub-JHMDB), come as another
 folder of splits: pass splits="sub_splits".
 """
@@ -39,8 +42,8 @@ class JhmdbClip:
 
     `joints` (T, 15, 2) float32 are x, y, named by JOINTS; `visible` (T, 15) says which lie inside the picture
     (JHMDB marks joints hidden by the body, too); `box` (T, 4) float32 xyxy goes round the puppet mask, or where
-    there is none round the joints with a margin of a tenth, within the picture. `action` is the index into
-    ACTIONS.
+    there is none round the joints with a margin of a tenth, within the picture; `masked` (T,) says which go round a
+    mask, and so are the truth of localisation. `action` is the index into ACTIONS.
     """
 
     name: str
@@ -49,6 +52,7 @@ class JhmdbClip:
     joints: NDArray[np.float32]
     visible: NDArray[np.bool_]
     box: NDArray[np.float32]
+    masked: NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Return T."""
@@ -141,6 +145,7 @@ def _read_clip(root: Path, action: str, name: str) -> JhmdbClip:
     low, high = joints.min(1), joints.max(1)
     margin = _MARGIN * (high - low).max(1, keepdims=True)
     box = np.concatenate([low - margin, high + margin], 1).clip(0, (width, height) * 2)
+    masked = np.zeros(frames, bool)
     mask_file = root / "puppet_mask" / inside / "puppet_mask.mat"
     if mask_file.is_file():
         mask = _array(mask_file, "part_mask")
@@ -150,8 +155,8 @@ def _read_clip(root: Path, action: str, name: str) -> JhmdbClip:
         for i in range(frames):
             rows, columns = np.flatnonzero(mask[..., i].any(1)), np.flatnonzero(mask[..., i].any(0))
             if len(rows):
-                box[i] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return JhmdbClip(name, ACTIONS.index(action), pictures, joints, visible, box.astype(np.float32))
+                box[i], masked[i] = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), True
+    return JhmdbClip(name, ACTIONS.index(action), pictures, joints, visible, box.astype(np.float32), masked)
 
 
 def _array(file: Path, name: str) -> NDArray[Any]:

@@ -7,19 +7,24 @@ bytes of settings give the same frames on every machine.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.data.codec import encode_and_decode
 from saccade.data.joints import JOINTS
-from saccade.data.puppets_actions import ACTIONS, ROOM, act
-from saccade.data.puppets_body import View, pose
+from saccade.data.puppets_actions import ACTIONS, ROOM, Rng, act
+from saccade.data.puppets_body import Floats, Motion, View, pose
 from saccade.data.puppets_drawing import OWNERS, PARTS, Canvas, draw_looks, paint
 from saccade.data.puppets_scene import draw_background, draw_distractors, draw_occluder, floor_shadow
 
 __all__ = ["ACTIONS", "JOINTS", "PARTS", "PuppetConfig", "PuppetVideo", "encode_and_decode", "render_puppets"]
+
+_MOVED = 1 / 32  # of the range of a colour: less is hardly seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +81,9 @@ class PuppetVideo:
     thing there; `box` (T, 4) float32 xyxy goes round the person's pixels (right and bottom edges exclusive;
     zeros where the person is out of the frame), `parts` (T, H, W) int8 are 0 on the background, the number (from
     1, into PARTS) of the part that is seen, or minus that number where something in front hides it; "prop" is
-    no part of the person. `action` is the index into ACTIONS, `camera` (T, 2) float32 the camera's x, y.
+    no part of the person. `action` is the index into ACTIONS, `camera` (T, 2) float32 the camera's x, y. `moved`
+    (T,) float32 is the share of the pixels whose painted colour, before light and noise, differs by over 1/32 of its
+    range from the frame before; 0 for the first frame.
     """
 
     config: PuppetConfig
@@ -87,6 +94,7 @@ class PuppetVideo:
     parts: NDArray[np.int8]
     action: int
     camera: NDArray[np.float32]
+    moved: NDArray[np.float32]
 
     def __repr__(self) -> str:
         """Show shapes, not pixels."""
@@ -94,6 +102,18 @@ class PuppetVideo:
             f"PuppetVideo(frames={self.frames.shape}, action={ACTIONS[self.action]!r}, "
             f"visible={self.visible.mean():.2f}, seed={self.config.seed})"
         )
+
+
+class Rendered(NamedTuple):
+    """What `render_motion` makes; the fields are those of `PuppetVideo`."""
+
+    frames: NDArray[np.uint8]
+    joints: NDArray[np.float32]
+    visible: NDArray[np.bool_]
+    box: NDArray[np.float32]
+    parts: NDArray[np.int8]
+    camera: NDArray[np.float32]
+    moved: NDArray[np.float32]
 
 
 def _camera_path(config: PuppetConfig, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -137,11 +157,24 @@ def _visible(joints: NDArray[np.float32], parts: NDArray[np.int8]) -> list[bool]
 
 def render_puppets(config: PuppetConfig) -> PuppetVideo:
     """Return the scene the settings describe; the same settings always give the same arrays."""
-    body, place, sensor, shaking = (np.random.default_rng([config.seed, part]) for part in range(4))
-    height, width, frames = config.height, config.width, config.frames
+    body = np.random.default_rng([config.seed, 0])
     chosen = str(body.choice(ACTIONS))
     action = chosen if config.action is None else config.action
-    tall, wide = ROOM[action]
+    rendered = render_motion(config, body, partial(act, action), room=ROOM[action])
+    return PuppetVideo(config, action=ACTIONS.index(action), **rendered._asdict())
+
+
+def render_motion(
+    config: PuppetConfig, body: Rng, doing: Callable[[Rng, Floats], Motion], *, room: tuple[float, float]
+) -> Rendered:
+    """Return a scene in which a puppet does what `doing` gives for a generator and the times (T,) in seconds.
+
+    `body` draws the puppet and its motion, the seed of `config` all else; `room` is as in ROOM, and `config.action`
+    is not looked at.
+    """
+    place, sensor, shaking = (np.random.default_rng([config.seed, part]) for part in range(1, 4))
+    height, width, frames = config.height, config.width, config.frames
+    tall, wide = room
     scale = min(body.uniform(0.72, 0.92) * height / tall, body.uniform(0.8, 1.0) * width / (2 * wide))
     view = View(
         x=width / 2 + body.uniform(-0.5, 0.5) * max(0.0, width - 2 * wide * scale),
@@ -151,7 +184,7 @@ def render_puppets(config: PuppetConfig) -> PuppetVideo:
         near=body.uniform(0.05, 0.2),
     )
     looks = draw_looks(body)
-    motion = act(action, body, np.arange(frames) / config.fps)
+    motion = doing(body, np.arange(frames) / config.fps)
     points = view.project(pose(motion), motion.turn, motion.travel)
     props = [(view.project(prop.points, motion.turn, motion.travel), prop) for prop in motion.props]
     path = _camera_path(config, shaking)
@@ -175,6 +208,7 @@ def render_puppets(config: PuppetConfig) -> PuppetVideo:
     parts = np.zeros((frames, height, width), np.int8)
     joints = points[:, : len(JOINTS), :2].astype(np.float32)
     visible, boxes = np.empty((frames, len(JOINTS)), bool), np.empty((frames, 4), np.float32)
+    moved, before = np.zeros(frames, np.float32), None
     for i in range(frames):
         x, y = path[i]
         canvas = Canvas(_crop(background, x + margin, y + margin, height, width), parts[i])
@@ -191,9 +225,11 @@ def render_puppets(config: PuppetConfig) -> PuppetVideo:
             draw(canvas, i, x, y)
         visible[i], boxes[i] = _visible(joints[i], parts[i]), _box(parts[i])
         picture = canvas.picture
+        if before is not None:
+            moved[i] = (np.abs(picture - before).max(-1) > _MOVED).mean()
+        before = picture.copy()
         picture *= light[i]
         if config.noise:
             picture += np.float32(config.noise) * sensor.standard_normal(picture.shape, dtype=np.float32)
         video[i] = np.clip(np.rint(picture), 0, 255)
-    camera = path.astype(np.float32)
-    return PuppetVideo(config, video, joints, visible, boxes, parts, ACTIONS.index(action), camera)
+    return Rendered(video, joints, visible, boxes, parts, path.astype(np.float32), moved)

@@ -29,7 +29,7 @@ def _phase(rng: Rng, seconds: Floats, low: float, high: float) -> Floats:
     return np.asarray(seconds / rng.uniform(low, high) + rng.random())
 
 
-def _facing(rng: Rng, motion: Motion, *, most: float, around: float = 0.0) -> None:
+def facing(rng: Rng, motion: Motion, *, most: float, around: float = 0.0) -> None:
     """Let the puppet face within `most` of `around` radians, to either side."""
     motion.turn += rng.choice(SIDES) * around + rng.uniform(-most, most)
 
@@ -44,7 +44,7 @@ def idle(rng: Rng, seconds: Floats) -> Motion:
     if rng.random() < 0.4:  # arms akimbo
         motion.hands[:] = [[side * 0.01, 0.02, -0.24] for side in SIDES]
         motion.elbows[:] = [[side, -0.3, 0.0] for side in SIDES]
-    _facing(rng, motion, most=1.2)
+    facing(rng, motion, most=1.2)
     return motion
 
 
@@ -59,7 +59,7 @@ def wave(rng: Rng, seconds: Floats) -> Motion:
             [SIDES[index] * (0.12 + wide * swing), 0.07 + 0 * swing, high - 0.03 * swing], 1
         )
         motion.elbows[index] = [SIDES[index], -0.2, -0.6]
-    _facing(rng, motion, most=0.9)
+    facing(rng, motion, most=0.9)
     return motion
 
 
@@ -71,7 +71,7 @@ def clap(rng: Rng, seconds: Floats) -> Motion:
     for index, side in enumerate(SIDES):
         motion.grip[:, index] = np.stack([side * gap, ahead + 0 * gap, level + 0 * gap], 1)
     motion.nod += 0.1
-    _facing(rng, motion, most=1.1)
+    facing(rng, motion, most=1.1)
     return motion
 
 
@@ -116,7 +116,7 @@ def jump(rng: Rng, seconds: Floats) -> Motion:
     arms = keyed(phase, [0.0, 0.12, 0.3, 0.5, 0.6, 0.85], [0, 0, -0.5, 2.3, 2.2, 0])
     motion.hands[:, :, 1] = (0.31 * np.sin(arms))[:, None]
     motion.hands[:, :, 2] = (-0.31 * np.cos(arms))[:, None]
-    _facing(rng, motion, most=0.8, around=rng.choice([0.0, 1.2]))
+    facing(rng, motion, most=0.8, around=rng.choice([0.0, 1.2]))
     return motion
 
 
@@ -132,7 +132,7 @@ def squat(rng: Rng, seconds: Floats) -> Motion:
     for index, side in enumerate(SIDES):
         motion.hands[:, index] = [-side * 0.02, 0.30 * arms, 0.02]
         motion.elbows[index] = [side * 0.3, 0.0, -1.0]
-    _facing(rng, motion, most=0.6, around=rng.choice([0.0, 0.9]))
+    facing(rng, motion, most=0.6, around=rng.choice([0.0, 0.9]))
     return motion
 
 
@@ -152,7 +152,7 @@ def pullup(rng: Rng, seconds: Floats) -> Motion:
     still = np.ones((len(seconds), 1, 1))
     motion.props = [Prop(np.array([[-0.42, 0.05, bar], [0.42, 0.05, bar]]) * still, 0.012, METAL)]
     motion.props += [Prop(np.array([[s * 0.42, 0.0, 0.0], [s * 0.42, 0.05, bar]]) * still, 0.014, METAL) for s in SIDES]
-    _facing(rng, motion, most=0.45, around=rng.choice([0.0, np.pi]))
+    facing(rng, motion, most=0.45, around=rng.choice([0.0, np.pi]))
     return motion
 
 
@@ -175,7 +175,7 @@ def golf(rng: Rng, seconds: Floats) -> Motion:
     away = np.stack([np.sin(club), 0.55 + 0 * club, -np.cos(club)], 1)
     away /= np.linalg.norm(away, axis=1, keepdims=True)
     motion.props = [Prop(np.stack([grip, grip + 0.46 * away], 1), 0.008, METAL)]
-    _facing(rng, motion, most=0.5, around=rng.choice([0.0, 1.3]))
+    facing(rng, motion, most=0.5, around=rng.choice([0.0, 1.3]))
     return motion
 
 
@@ -196,7 +196,7 @@ def sit(rng: Rng, seconds: Floats) -> Motion:
         top = seat if y > -0.2 else 0.52
         motion.props.append(Prop(np.array([[x, y, 0.0], [x, y, top]]) * still, 0.011, WOOD))
     motion.props.append(Prop(np.array([[-0.1, -0.3, 0.49], [0.1, -0.3, 0.49]]) * still, 0.022, WOOD))
-    _facing(rng, motion, most=0.5, around=0.9)
+    facing(rng, motion, most=0.5, around=0.9)
     return motion
 
 
@@ -219,7 +219,7 @@ def push(rng: Rng, seconds: Floats) -> Motion:
         motion.props.append(
             Prop(np.stack([np.stack([x + 0 * ahead, ahead + y, z + 0 * ahead], 1) for y, z in corners], 1), 0.01, WOOD)
         )
-    _facing(rng, motion, most=0.25, around=np.pi / 2)
+    facing(rng, motion, most=0.25, around=np.pi / 2)
     return motion
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from saccade.kernels.call import Call, Ref
+from saccade.kernels.dynamic import DYNAMIC, DYNAMIC_CONVOLUTION
 from saccade.kernels.elementwise import ELEMENTWISE, is_elementwise
 from saccade.kernels.gated import GATED, GATED_CONVOLUTION
 from saccade.kernels.lines import LINEAR, NORMALISATION, REDUCTION
@@ -24,7 +25,7 @@ RULES: tuple[Rule, ...] = (
     MOVE,
     ELEMENTWISE,
 )
-# Not among them is GATED_CONVOLUTION: what it computes depends on its gate and on the frames before.
+# Not among them are GATED_CONVOLUTION and DYNAMIC_CONVOLUTION: what they compute depends on more than positions.
 _BY_NAME = {name: rule for rule in RULES for name in rule.operators}
 
 
@@ -32,6 +33,8 @@ def find_rule(call: Call) -> Rule | None:
     """Returns the rule of a call's operator, or None where it has no sparse form."""
     if call.target == GATED:
         return GATED_CONVOLUTION
+    if call.target == DYNAMIC:
+        return DYNAMIC_CONVOLUTION
     if not call.target.startswith("aten."):
         return None
     rule = _BY_NAME.get(call.base)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from saccade.reduce import DIMENSIONS
 from saccade.stream.camera import Geography, find_shift, why_fixed
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from saccade.evaluate.demo import DemoReport
     from saccade.evaluate.video_run import RunReport
     from saccade.graph import Plan
+    from saccade.reduce import Redundancy, Spread
     from saccade.stream import AuditReport
     from saccade.stream.native import NativeForms
 
@@ -24,6 +27,20 @@ REFERENCE_NOTE = (
     "The reference executor computes every frame densely and selects what the rule would compute: its macs are "
     "what is needed, its milliseconds are not faster than dense."
 )
+
+SIMILARITY_WORDS = {
+    "cc": "CC, mean over pairs",
+    "cc_absolute": "abs(CC), mean over pairs",
+    "cc_nearest": "CC with the nearest, mean over maps",
+    "rmse": "RMSE in ranges of the layer, mean over pairs",
+    "correlated_pairs": "pairs with CC > {cc:g}",
+    "redundant_pairs": "RP: pairs with CC > {cc:g} and RMSE < {rmse:g}",
+    "redundant_maps": "RP: maps in such a pair",
+}
+REBUILT_WORDS = {
+    "r2": "second half of the channels from one of the first: R^2",
+    "channels": "second half of the channels: abs(CC) > {cc:g} with one of the first",
+}
 
 
 def explain_table(plan: Plan, engine: NativeForms) -> Table:
@@ -188,6 +205,48 @@ def demo_table(report: DemoReport) -> Table:
     table.add_row("state kept between frames", "0", f"{run.state_bytes / 2**20:.1f} MiB")
     table.caption = f"{gate_words(run)}, {engine_words(run)}, dense: torch with {run.threads} threads, {run.machine}"
     return table
+
+
+def redundancy_table(found: Redundancy, *, title: str) -> Table:
+    """Returns how redundant a network is along time and channels: means over its layers (the paper's Table 12)."""
+    table = _table(title)
+    table.add_column("mean over convolutions and clips (lowest to highest clip)", overflow="fold")
+    for dimension in DIMENSIONS:
+        table.add_column(dimension, justify="right")
+    known = asdict(found.thresholds)
+    for quantity, words in SIMILARITY_WORDS.items():
+        over = [found.spread(dimension, quantity) for dimension in DIMENSIONS]
+        table.add_row(words.format(**known), *map(_spread, over))
+    for quantity, words in REBUILT_WORDS.items():
+        table.add_row(words.format(**known), "", _spread(found.rebuilt(quantity)))
+    have = [sum(layer.reason(dimension) is None for layer in found.layers) for dimension in DIMENSIONS]
+    clips = f"{found.clips} clip{'' if found.clips == 1 else 's'}"
+    table.caption = f"{clips}; of {len(found.layers)} convolutions {have[0]} have time and {have[1]} have channels"
+    return table
+
+
+def redundancy_layers_table(found: Redundancy) -> Table:
+    """Returns how redundant each convolution's maps are: means over the clips."""
+    table = _table("")
+    table.add_column("convolution", overflow="fold")
+    table.add_column("C x T x H x W", overflow="fold")
+    shown = {"cc": "CC", "cc_nearest": "nearest", "rmse": "RMSE", "redundant_maps": "RP, maps"}
+    for dimension in DIMENSIONS:
+        for words in shown.values():
+            table.add_column(f"{dimension}\n{words}", justify="right")
+    table.add_column("2nd half\nR^2", justify="right")
+    for layer in found.layers:
+        over = [layer.spread(dimension, quantity) for dimension in DIMENSIONS for quantity in shown]
+        means = ["-" if each is None else f"{each.mean:.3f}" for each in (*over, layer.rebuilt("r2"))]
+        table.add_row(Text(layer.name), "x".join(map(str, layer.shape)), *means)
+    reasons = sorted({reason for layer in found.layers for reason in layer.clips[0].reasons.values()})
+    if reasons:
+        table.caption = f"-: does not apply ({'; '.join(reasons)})"
+    return table
+
+
+def _spread(over: Spread | None) -> str:
+    return "-" if over is None else f"{over.mean:.3f} ({over.low:.3f} to {over.high:.3f})"
 
 
 def macs(count: float) -> str:

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import InputError
+from saccade.graph.conversion import Where
+from saccade.kernels.convolving import convolve
 from saccade.rivals.ledger import replace
 from saccade.skip import Conversion, Gumbel, Skip, SkipConv2d, convert
 from saccade.skip.clip import Clip, LayerFiring, current_clip
-from saccade.skip.convert import Where
-from saccade.skip.gates import convolve
 
 
 class ConditionalConv2d(SkipConv2d):

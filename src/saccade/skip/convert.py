@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Callable
 
 from torch import nn
 
-from saccade.errors import InputError, ModelError
+from saccade.errors import InputError
+from saccade.graph.conversion import Conversion, Where, replace_layers
 from saccade.skip.gates import Skip
 from saccade.skip.layer import SkipConv2d, SkipConv3d, _SkipConv
 
-Where = Callable[[str, nn.Module], bool]
 Make = Callable[[nn.Module, Skip, str], nn.Module]
 
 
@@ -34,25 +32,6 @@ _REGISTRY: dict[str, Make] = {
     "torch.nn.modules.conv.Conv3d": _three_dimensional,
     "timm.layers.conv2d_same.Conv2dSame": _same_padded,
 }
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What `convert` did.
-
-    Attributes:
-        what: the gate, block and form.
-        converted: names of the layers that are gated now.
-        left: names of the convolutions and linear layers that are as they were, and why.
-    """
-
-    what: Skip
-    converted: tuple[str, ...]
-    left: Mapping[str, str]
-
-    def __str__(self) -> str:
-        lines = [f"{len(self.converted)} convolutions gated: {self.what}"]
-        return "\n".join(lines + [f"  {name} left as it is: {why}" for name, why in self.left.items()])
 
 
 def convert(model: nn.Module, what: Skip, where: Where | None = None) -> Conversion:
@@ -78,32 +57,16 @@ def convert(model: nn.Module, what: Skip, where: Where | None = None) -> Convers
             f"the model is itself a {type(model).__name__}, which cannot be replaced in place; wrap it in a module, or "
             "make a SkipConv2d.from_convolution(...)"
         )
-    converted: list[str] = []
-    left: dict[str, str] = {}
-    made: dict[nn.Module, nn.Module] = {}  # a layer that is in several places stays one
-    for parent_name, parent in list(model.named_modules()):
-        for child_name, child in list(parent._modules.items()):  # named_children leaves second names away
-            name = f"{parent_name}.{child_name}" if parent_name else child_name
-            if child is not None and child in made:
-                setattr(parent, child_name, made[child])
-                continue
-            why = _why_not(name, child, where)
-            if why is None:
-                continue
-            if why:
-                left[name] = why
-                continue
-            assert child is not None
-            made[child] = _make(child, what, name)
-            setattr(parent, child_name, made[child])
-            converted.append(name)
-    if not converted:
-        reasons = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:5]) or "it holds no convolutions"
-        raise ModelError(f"{type(model).__name__} has nothing to gate: {reasons}")
-    return Conversion(what, tuple(converted), MappingProxyType(left))
+    return replace_layers(
+        model,
+        lambda name, child: _why_not(name, child, where),
+        lambda child, name: _make(child, what, name),
+        what=f"gated: {what}",
+        verb="gate",
+    )
 
 
-def _why_not(name: str, module: nn.Module | None, where: Where | None) -> str | None:
+def _why_not(name: str, module: nn.Module, where: Where | None) -> str | None:
     """Returns None for what is no layer of interest, else why it is left as it is; "" where it can be converted."""
     if not isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
         return None

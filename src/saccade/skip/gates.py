@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from saccade.errors import InputError
+from saccade.kernels.convolving import Geometry, convolve
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,6 @@ class Kernel(NamedTuple):
     magnitude: bool
 
 
-class Geometry(NamedTuple):
-    """Stride, padding and dilation of a layer, one number per spatial axis."""
-
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
-
-
 def norm_kernel(gate: InputNorm | OutputNorm, weight: Tensor) -> Kernel:
     """Returns a norm gate's kernel for a layer with these weights, (out, in / groups, kernel...)."""
     ones = torch.ones(1, 1, *weight.shape[2:], dtype=weight.dtype, device=weight.device)
@@ -131,12 +123,6 @@ def scores(residual: Tensor, kernel: Kernel, geometry: Geometry) -> Tensor:
     if kernel.magnitude and kernel.weight.shape[1] == 1:
         source = source.sum(1, keepdim=True)
     return convolve(source, kernel.weight, kernel.bias, geometry)
-
-
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, groups: int = 1) -> Tensor:
-    """Returns the convolution of x (N, C, H, W) or (N, C, D, H, W)."""
-    run = F.conv2d if x.dim() == 4 else F.conv3d
-    return run(x, weight, bias, geometry.stride, geometry.padding, geometry.dilation, groups)
 
 
 def decide(score: Tensor) -> Tensor:

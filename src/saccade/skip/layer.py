@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saccade.errors import InputError
+from saccade.kernels.convolving import Geometry, convolve, pad, sharing_weights
 from saccade.kernels.gated import gated_convolution, in_blocks
 from saccade.skip.clip import Clip, LayerFiring, current_clip
 from saccade.skip.gates import (
-    Geometry,
     Gumbel,
     InputNorm,
     Kernel,
     OutputNorm,
     Skip,
-    convolve,
     decide,
     initial_phi,
     norm_kernel,
@@ -79,19 +77,7 @@ class _SkipConv(nn.Module):
             name: what the ledger calls it.
             same: the convolution pads to ceil(size / stride) outputs, as TensorFlow's "same" does.
         """
-        with torch.device("meta"):
-            layer = cls(
-                conv.in_channels,
-                conv.out_channels,
-                conv.kernel_size,
-                stride=conv.stride,
-                padding=conv.padding,
-                dilation=conv.dilation,
-                groups=conv.groups,
-                padding_mode=conv.padding_mode,
-                what=Skip(InputNorm()),  # the gate asked for is made below, where the weights are
-            )
-        layer.weight, layer.bias = conv.weight, conv.bias
+        layer = sharing_weights(cls, conv, what=Skip(InputNorm()))  # the gate asked for is made where the weights are
         layer._begin(what, name, same)
         return layer.train(conv.training)
 
@@ -287,21 +273,7 @@ class _SkipConv(nn.Module):
 
     def _padded(self, x: Tensor) -> tuple[Tensor, Geometry]:
         """Returns the pictures padded where a convolution cannot do that itself, and the geometry on them."""
-        rank = len(self.kernel_size)
-        stride, dilation = list(self.stride), list(self.dilation)
-        around = list(self._reversed_padding_repeated_twice)  # last axis first, both sides each
-        if self.same:
-            around = []
-            for size, kernel, step, gap in reversed(
-                list(zip(x.shape[2:], self.kernel_size, stride, dilation, strict=True))
-            ):
-                total = max((math.ceil(size / step) - 1) * step + (kernel - 1) * gap + 1 - size, 0)
-                around += [total // 2, total - total // 2]
-        if self._mode != "zeros":
-            return F.pad(x, around, mode=self._mode), Geometry(stride, [0] * rank, dilation)
-        if around[0::2] == around[1::2]:
-            return x, Geometry(stride, around[::-2], dilation)
-        return F.pad(x, around), Geometry(stride, [0] * rank, dilation)
+        return pad(x, self, self._mode, same=self.same)
 
     def _as_operator(self, x: Tensor) -> Tensor:
         padded, geometry = self._padded(x)

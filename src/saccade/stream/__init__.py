@@ -2,9 +2,10 @@
 
 from saccade.stream.audit import Audit, AuditReport
 from saccade.stream.calibration import Calibration
+from saccade.stream.engine import Engine
 from saccade.stream.gate import Gate
 from saccade.stream.pool import StreamPool
 from saccade.stream.state import StreamState
 from saccade.stream.stream import Stream
 
-__all__ = ["Audit", "AuditReport", "Calibration", "Gate", "Stream", "StreamPool", "StreamState"]
+__all__ = ["Audit", "AuditReport", "Calibration", "Engine", "Gate", "Stream", "StreamPool", "StreamState"]

@@ -75,11 +75,13 @@ class GateSettings:
         threshold: one number for every value, or a gate (or number) per value name, others 0.
         tolerance: threshold of a value = tolerance x root mean square of that value on the first frame.
         reference_every: every so many frames one is computed whole, as a first one is; None: never again.
+        alone: frames have nothing to do with one another: each is computed whole, and no records are kept.
     """
 
     threshold: float | Mapping[str, Gate | float] | None = None
     tolerance: float | None = None
     reference_every: int | None = None
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if self.threshold is not None and self.tolerance is not None:
@@ -100,6 +102,8 @@ class GateSettings:
 
     def is_reference(self, frame: int) -> bool:
         """Returns whether a frame, counted from 0 since the last reset, is computed whole."""
+        if self.alone:
+            return True
         return frame == 0 if self.reference_every is None else frame % self.reference_every == 0
 
     def gate(self, name: str, spec: ValueSpec, first: Tensor) -> Gate:

@@ -68,7 +68,7 @@ def memory_specs(plan: Plan) -> dict[str, ValueSpec]:
     return specs
 
 
-def step_macs(plan: Plan, step: Step, *, fired: int, active: int) -> int:
+def gated_macs(plan: Plan, step: Step, *, fired: int, active: int) -> int:
     """Returns the macs of a gated step: the convolution where it fired, the epilogue where it was active."""
     positions = plan.values[step.outputs[0]].positions
     convolution = convolution_macs(plan, step)

@@ -12,11 +12,12 @@ from torch import Tensor
 from saccade.cost import Cost, StepCost
 from saccade.graph.plan import Plan, Step
 from saccade.kernels.call import Ref
+from saccade.kernels.dynamic import DYNAMIC, convolution_macs, executed_macs
 from saccade.kernels.table import find_rule
 from saccade.masks import broadcast
 from saccade.stream.checks import NOTHING, check_forced, refuse_not_finite
 from saccade.stream.gate import GateSettings
-from saccade.stream.gated import GatedMemory, is_gated, last_name, step_macs, sum_name
+from saccade.stream.gated import GatedMemory, gated_macs, is_gated, last_name, sum_name
 from saccade.stream.moves import NO_MOVES, Move, moved
 from saccade.stream.passes import Pass
 from saccade.stream.record import start_record
@@ -124,7 +125,7 @@ class _Frame:
             StepCost(
                 name=step.name,
                 dense_macs=step.macs,
-                executed_macs=step.macs * sum(count) // positions if positions else 0,
+                executed_macs=step_macs(self.plan, step, self.lookup, active=sum(count)),
                 gate_macs=gate_macs,
                 positions=positions,
                 active=sum(count),
@@ -147,7 +148,7 @@ class _Frame:
             StepCost(
                 name=step.name,
                 dense_macs=step.macs,
-                executed_macs=step_macs(self.plan, step, fired=done.fired, active=active),
+                executed_macs=gated_macs(self.plan, step, fired=done.fired, active=active),
                 gate_macs=gate_macs,
                 positions=spec.positions,
                 active=active,
@@ -189,6 +190,17 @@ class _Frame:
         state.frames += 1
         costs = tuple(self.costs)
         return Pass(outputs, Cost.total(costs, ms=0.0), lambda: costs, lambda: self.active)
+
+
+def step_macs(plan: Plan, step: Step, lookup: Callable[[Ref], Tensor], *, active: int) -> int:
+    """Returns the macs of computing so many of a step's positions; gated convolutions count their own."""
+    if not active:
+        return 0
+    if step.calls and step.calls[0].target == DYNAMIC:  # all of them or none
+        shape = plan.values[step.outputs[0]].shape
+        whole = convolution_macs(step.calls[0], plan.scope, shape)
+        return step.macs - whole + executed_macs(step.calls[0], lookup, plan.scope, shape)
+    return step.macs * active // sum(plan.values[name].positions for name in step.outputs)
 
 
 def find_active(

@@ -11,15 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
 from saccade.cost import Cost, StepCost
 from saccade.errors import InputError, SceneWarning, StateError
 from saccade.graph import Plan, make_plan
 from saccade.preprocess import Preprocess
+from saccade.stream.arguments import Arguments
 from saccade.stream.audit import Audit, Auditor, AuditReport, settle_audit
 from saccade.stream.calibration import Calibration
 from saccade.stream.camera import STAYS, Camera
@@ -133,7 +132,7 @@ class Stream:
         self.camera = camera
         self._camera = Camera(self.plan) if camera == "moving" else None
         self._pictures = PictureSource(self.plan)
-        self._in_spec = pytree.treespec_loads(self.plan.in_spec)
+        self._arguments = Arguments(self.plan)
         self._auditor = None if audit is None else Auditor(self.plan, audit)
         self._last: Pass | None = None
         self._cost = Cost(self.plan.dense_macs, 0, 0, 0.0)
@@ -292,41 +291,12 @@ class Stream:
         yield partial(self._executor.run, inputs=inputs), inputs[0]
 
     def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-        order = self._in_spec.child(1).context  # the model's keyword arguments
-        if set(order) == set(kwargs):
-            kwargs = {name: kwargs[name] for name in order}
-        flat, spec = pytree.tree_flatten((args, kwargs))
-        tensors = [item for item in flat if item is not None]
-        names = self.plan.inputs
-        if spec != self._in_spec or len(tensors) != len(names):
-            raise InputError(
-                f"got {len(flat)} inputs structured as {spec}, expected {len(names)} as {self._in_spec}; call the "
-                "stream the way the example called the model"
-            )
-        return [self._checked(name, tensor) for name, tensor in zip(names, tensors, strict=True)]
-
-    def _checked(self, name: str, tensor: Any) -> Tensor:
-        spec = self.plan.values[name]
-        where = f"input {name!r} of frame {self.state.frames}"
-        if not isinstance(tensor, Tensor):
-            raise InputError(f"{where} is a {type(tensor).__name__}, expected a tensor of shape {spec.shape}")
-        if tuple(tensor.shape) != spec.shape:
-            got = tuple(tensor.shape)
-            hint = "reset and make a new stream, or resize the frame, when the source changes its size"
-            if got[1:] == spec.shape[1:] and len(got) > 1:
-                hint = f"the plan was made for a batch of {spec.shape[0]}: use one stream per video"
-            raise InputError(f"{where} has shape {got}, expected {spec.shape}; {hint}")
-        if tensor.dtype != spec.torch_dtype:
-            raise InputError(
-                f"{where} has type {tensor.dtype}, expected {spec.torch_dtype}; convert it, for pixels with the "
-                "same scale as the example"
-            )
-        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
-            raise InputError(
-                f"{where} is on {tensor.device} in layout {tensor.layout}, expected a dense tensor in the CPU's "
-                "memory; convert it with .cpu() or .to_dense()"
-            )
-        return tensor.detach()
+        given = zip(self.plan.inputs, self._arguments.flat(args, kwargs, what="stream"), strict=True)
+        where, hint = f"of frame {self.state.frames}", "the plan was made for a batch of %s: use one stream per video"
+        return [
+            self._arguments.checked(name, tensor, where=f"input {name!r} {where}", batch_hint=hint)
+            for name, tensor in given
+        ]
 
     def __repr__(self) -> str:
         return f"Stream({self.plan.name}, executor={self.executor!r}, frames={self.frames})"

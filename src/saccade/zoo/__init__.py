@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 from saccade.errors import ModelError
@@ -19,9 +21,32 @@ NAMES = (
     "hrnet-pose:WIDTH",
     "efficientdet:NAME",
     "tsn:BACKBONE",
+    "r2plus1d:VARIANT",
+    "i3d:VARIANT",
+    "x3d:VARIANT",
+    "tpn:VARIANT",
+    "corrnet:VARIANT",
+    "yowo:VARIANT",
+    "pspnet:VARIANT",
     "FILE.pt2",
     "package.module:factory",
 )
+# What stands before the colon: the module of this package that knows such names, imported when one is asked for, and
+# its function that takes the whole name.
+LOADERS = {
+    "timm": ("image_models", "load_timm"),
+    "effdet": ("image_models", "load_effdet"),
+    "hrnet-pose": ("hrnet_pose", "load_hrnet_pose"),
+    "efficientdet": ("efficientdet", "load_efficientdet"),
+    "tsn": ("tsn", "load_tsn"),
+    "r2plus1d": ("r2plus1d", "load_r2plus1d"),
+    "i3d": ("i3d", "load_i3d"),
+    "x3d": ("x3d", "load_x3d"),
+    "tpn": ("tpn", "load_tpn"),
+    "corrnet": ("corrnet", "load_corrnet"),
+    "yowo": ("yowo", "load_yowo"),
+    "pspnet": ("pspnet", "load_pspnet"),
+}
 
 
 def load_model(name: str) -> LoadedModel:
@@ -35,6 +60,11 @@ def load_model(name: str) -> LoadedModel:
         efficientdet:NAME: EfficientDet for training; tiny, d0, d1, d2, d3, the latter also `@pretrained`.
         tsn:BACKBONE: a temporal segment network for JHMDB's 21 actions; tiny, resnet18, resnet50, resnet101, the
             latter also `@pretrained`.
+        r2plus1d:VARIANT, i3d:VARIANT, x3d:VARIANT: classifiers of clips; 18 (also `@pretrained`), inceptionv2, m and s,
+            and tiny of each.
+        tpn:VARIANT, corrnet:VARIANT: R(2+1)D, 18 or tiny, with a pyramid over time or with correlations of frames.
+        yowo:VARIANT: actors and their actions in a clip's last frame; i3d, x3d, i3d-tiny, x3d-tiny.
+        pspnet:VARIANT: a class per pixel; resnet18, tiny.
         FILE.pt2: a program written by `torch.export.save`.
         package.module:factory: a function of yours, found from the current folder too, that takes nothing and
             returns a `LoadedModel` or a pair (model, example).
@@ -42,32 +72,17 @@ def load_model(name: str) -> LoadedModel:
     Raises:
         ModelError: there is no such model, or it cannot be made.
         FileFormatError: the file is missing, damaged, or no exported program.
-        MissingExtraError: timm or effdet is not installed.
+        MissingExtraError: timm, effdet or torchvision is not installed.
     """
     if name == "street-detector":
         from saccade.zoo.shipped import load_street_detector
 
         return load_street_detector()
-    if name.startswith("timm:"):
-        from saccade.zoo.image_models import load_timm
-
-        return load_timm(name)
-    if name.startswith("effdet:"):
-        from saccade.zoo.image_models import load_effdet
-
-        return load_effdet(name)
-    if name.startswith("hrnet-pose:"):
-        from saccade.zoo.hrnet_pose import load_hrnet_pose
-
-        return load_hrnet_pose(name)
-    if name.startswith("efficientdet:"):
-        from saccade.zoo.efficientdet import load_efficientdet
-
-        return load_efficientdet(name)
-    if name.startswith("tsn:"):
-        from saccade.zoo.tsn import load_tsn
-
-        return load_tsn(name)
+    prefix, colon, _ = name.partition(":")
+    if colon and prefix in LOADERS:
+        module, function = LOADERS[prefix]
+        loader: Callable[[str], LoadedModel] = getattr(importlib.import_module(f"saccade.zoo.{module}"), function)
+        return loader(name)
     if name.endswith(".pt2") or Path(name).is_file():
         from saccade.zoo.programs import load_program_file
 

@@ -25,8 +25,9 @@ class LoadedModel:
     Attributes:
         name: the name it was asked for by.
         model: the network, in evaluation mode.
-        example: its inputs, `(1, C, H, W)` float32 for a picture.
-        preprocess: turns a video frame into the input; None when that is unknown and the user has to say it.
+        example: its inputs, float32 `(1, C, H, W)` for a picture, `(1, 3, T, H, W)` for a clip.
+        preprocess: turns a video frame into the input, or into one of the T frames that are stacked to a clip; None
+            when that is unknown and the user has to say it.
         decode: turns the network's outputs into one `Detections` per picture, in pixels of the input; or None.
         kind: what the outputs are. Only drawing depends on it.
         class_names: names of labels 0, 1, ...; may be empty.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -24,6 +25,24 @@ def split_pretrained(name: str) -> tuple[str, bool]:
 def weights_origin(pretrained: bool, *, seed: int = SEED) -> str:
     """Returns where a network's numbers come from, in words."""
     return "pretrained" if pretrained else f"random, seed {seed}"
+
+
+def check_variant(name: str, variant: str, known: Iterable[str], *, prefix: str, what: str) -> None:
+    """Raises ModelError unless `variant` is one of those `known`; `what` is the network's name in words."""
+    known = tuple(known)
+    if variant in known:
+        return
+    near = difflib.get_close_matches(variant, known, n=1)
+    hint = f" Did you mean {prefix}{near[0]}?" if near else ""
+    if variant.removesuffix(PRETRAINED) in known:
+        hint = f" It has no trained weights to download; leave {PRETRAINED} away."
+    raise ModelError(f"{name}: there is no {what} {variant!r}; expected one of {', '.join(known)}.{hint}")
+
+
+def check_classes(name: str, classes: int) -> None:
+    """Raises ModelError below one class."""
+    if classes < 1:
+        raise ModelError(f"{name}: got {classes} classes; expected at least 1")
 
 
 def create(name: str, pretrained: bool, make: Callable[[], nn.Module], *, library: str, seed: int = SEED) -> Any:

@@ -198,6 +198,26 @@ struct Scoring {
     float bias;
 };
 
+constexpr int32_t most_options = 8, most_taps = 64;
+
+// A frame of a dynamic convolution: a sum of computed frames, every channel with weights of its own.
+struct FrameSum {
+    int32_t count;                           // at least one
+    const float* rows[2 * most_options];     // of each, from its first position
+    const float* weights[2 * most_options];  // per channel
+};
+
+// The channels of such a frame: a sum of options, each with its weight. An option leaves `kept` channels as they are
+// and makes channel kept + g of channel g % kept, by a filter over height and width.
+struct Spread {
+    int32_t height, width, channels;
+    int32_t kernel[2];
+    int32_t options;
+    float weight[most_options];
+    int32_t kept[most_options];
+    const float* filters[most_options];  // per tap, channels - kept numbers
+};
+
 // One axis of a resampled picture: output i is the sum over t < taps of weights[i * taps + t] * in[start[i] + t]. Only
 // in[first[i]] to in[end[i] - 1] count, the others have weight 0. None of start, first and end ever falls.
 struct Axis {
@@ -266,6 +286,12 @@ struct Kernels {
     // add: sum += rows, and rows become the sum; else sum = rows. The sum is fp32, its rows side by side.
     void (*accumulate)(float* sum, int32_t channels, int32_t add, const int32_t* positions, int64_t count, float* rows,
                        int64_t ld);
+
+    // Dynamic convolutions. Rows of a frame are `stride` apart, a whole number of vectors that may all be written.
+    void (*sum_frames)(const FrameSum&, int64_t stride, int32_t channels, int64_t positions, float* out);
+    // out[i] of position first + i of the frame; elements of a row beyond the channels are left alone.
+    void (*spread)(const Spread&, const float* frame, int64_t stride, int64_t first, int64_t count, float* out,
+                   int64_t ld);
 
     // Masks: one byte per position, 0 or 1.
     // out[p] |= any announced input under the window of p; `out` is (batch, out...), `in` (batch, in...).

@@ -214,4 +214,5 @@ class Bound:
             first=first,
             forced=self._forced,
             count=lambda name, active, announced: self.engine.set_counts(self.compiled.ids[name], active, announced),
+            spend=self.engine.set_executed,
         )

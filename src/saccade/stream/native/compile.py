@@ -14,6 +14,7 @@ import torch
 from saccade.graph.plan import Plan, Step
 from saccade.kernels.call import RESULT, Call, Ref
 from saccade.kernels.cpu import choose_isa, native_module
+from saccade.kernels.dynamic import DYNAMIC_CONVOLUTION
 from saccade.kernels.elementwise import ELEMENTWISE
 from saccade.kernels.gated import GATED_CONVOLUTION
 from saccade.kernels.lines import LINEAR, NORMALISATION, REDUCTION
@@ -23,6 +24,7 @@ from saccade.kernels.window import CONVOLUTION, INTERPOLATION, POOLING
 from saccade.masks import ValueSpec
 from saccade.stream.gated import is_gated
 from saccade.stream.native.builder import Builder, Support, SupportData, UnfitError
+from saccade.stream.native.dynamic import add_dynamic
 from saccade.stream.native.epilogue import Rows, align
 from saccade.stream.native.gates import add_gated, why_gate_unfit
 from saccade.stream.native.homes import find_homes
@@ -136,6 +138,8 @@ def _add_step(builder: Builder, step: Step, row: int) -> None:
         return add_move(builder, step, row)
     if rule is GATED_CONVOLUTION:
         return add_gated(builder, step, row)
+    if rule is DYNAMIC_CONVOLUTION:
+        return add_dynamic(builder, step, row)
     if rule is ELEMENTWISE:
         return _add_elementwise(builder, step, row)
     _, head, support = _HEADS[rule.family]

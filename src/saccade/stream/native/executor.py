@@ -90,7 +90,7 @@ class NativeExecutor:
         try:
             bound.move(moves)
             bad = bound.run(frames, first=first, forced=forced, moved=bool(moves))
-            if first and bad < 0:
+            if first and bad < 0 and not settings.alone:
                 bound.start_records(settings)
         except BaseException:
             state.reset()

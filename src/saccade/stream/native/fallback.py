@@ -12,7 +12,7 @@ from saccade.graph.plan import Plan, Step
 from saccade.kernels.call import Ref
 from saccade.stream.gate import Gate
 from saccade.stream.record import Record
-from saccade.stream.reference import find_active, run_step
+from saccade.stream.reference import find_active, run_step, step_macs
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,7 @@ def run_fallback(
     first: bool,
     forced: Mapping[str, Tensor],
     count: Callable[[str, int, int], None],
+    spend: Callable[[int], None],
 ) -> None:
     """Computes a step, replaces the records it changes, and tells the engine how many positions it touched.
 
@@ -54,6 +55,7 @@ def run_fallback(
         first: whether everything is computed.
         forced: by value, positions to compute besides.
         count: called with (value, active, announced) for each output.
+        spend: called with the macs that were executed.
     """
     told = any(bool(memory.announced[name].any()) for name in step.inputs)
     masks = find_active(plan, step, memory.announced, told=told, first=first, forced=forced)
@@ -63,6 +65,7 @@ def run_fallback(
             memory.active[name].zero_()
             memory.announced[name].zero_()
             count(name, 0, 0)
+        spend(0)
         return
 
     def lookup(ref: Ref) -> Tensor:
@@ -89,3 +92,4 @@ def run_fallback(
         memory.active[name].copy_(active)
         memory.announced[name].copy_(announced)
         count(name, int(active.sum()), int(announced.sum()))
+    spend(step_macs(plan, step, lookup, active=sum(int(memory.active[name].sum()) for name in step.outputs)))

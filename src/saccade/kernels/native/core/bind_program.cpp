@@ -144,6 +144,45 @@ void add_gated(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t out
                  gate_bias};
 }
 
+// Weights of the options are values, or -1; `before`, `after` and `filters` are as of `Dynamic`, filters in torch's layout.
+void add_dynamic(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
+                 const std::vector<SupportData>& supports, const std::vector<OpData>& ops, const WindowData& window,
+                 int32_t groups, Address weight, Address bias, int32_t time, int32_t channels, int32_t frames,
+                 const std::vector<Address>& before, const std::vector<Address>& after, std::vector<int32_t> kept,
+                 const std::vector<Address>& filters, std::array<int32_t, 2> kernel, int64_t macs) {
+    const Value in = p.value(inputs.at(0)), out = p.value(output);
+    Step& step = start(p, Kind::dynamic, row, std::move(inputs), output, supports, ops);
+    Convolution& c = step.convolution;
+    c.window = make_window(window);
+    c.in_channels = int32_t(in.channels);
+    c.out_channels = int32_t(out.channels);
+    c.groups = groups;
+    c.type = in.type;
+    p.pack(c, floats(weight), floats(bias));
+    Dynamic& d = step.dynamic;
+    d.time = time;
+    d.channels = channels;
+    d.frames = frames;
+    d.plane = out.positions / frames;
+    d.kept = std::move(kept);
+    d.kernel[0] = kernel[0];
+    d.kernel[1] = kernel[1];
+    d.macs = macs;
+    for (size_t k = 0; k < before.size(); ++k) {
+        const int64_t count = ((int64_t(2) << k) - 1) * out.channels;
+        d.before.push_back(before[k] ? p.keep_numbers(floats(before[k]), count) : nullptr);
+        d.after.push_back(after.at(k) ? p.keep_numbers(floats(after[k]), count) : nullptr);
+    }
+    const int64_t taps = int64_t(kernel[0]) * kernel[1];
+    for (size_t k = 0; k < filters.size(); ++k) {
+        const int64_t rest = out.channels - d.kept.at(k + 1);
+        std::vector<float> by_tap(size_t(taps * rest));
+        for (int64_t g = 0; g < rest; ++g)
+            for (int64_t tap = 0; tap < taps; ++tap) by_tap[size_t(tap * rest + g)] = floats(filters[k])[g * taps + tap];
+        d.filters.push_back(p.keep_numbers(by_tap.data(), taps * rest));
+    }
+}
+
 void add_pool(Program& p, int32_t row, std::vector<int32_t> inputs, int32_t output,
               const std::vector<SupportData>& supports, const std::vector<OpData>& ops,
               const WindowData& window, int32_t kind, int32_t count_include_pad, int32_t divisor_override) {
@@ -280,6 +319,7 @@ void bind_program(nb::module_& m) {
         .def("input", &add_input)
         .def("convolve", &add_convolve)
         .def("gated", &add_gated)
+        .def("dynamic", &add_dynamic)
         .def("pool", &add_pool)
         .def("interpolate", &add_interpolate)
         .def("reduce", &add_reduce)
@@ -320,6 +360,7 @@ void bind_program(nb::module_& m) {
         })
         .def("set_sum", [](State& s, int32_t sum, Address at) { s.set_sum(sum, reinterpret_cast<float*>(at)); })
         .def("set_counts", &State::set_counts)
+        .def("set_executed", &State::set_executed)
         .def("active_count", &State::active_count)
         .def("set_profiling", &State::set_profiling)
         .def("run", &run_state)

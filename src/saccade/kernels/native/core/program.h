@@ -69,8 +69,22 @@ struct Gated {
     int64_t macs = 0;         // of the convolution at every position
 };
 
+// A dynamic convolution, beside its convolution: what VA-RED2's options leave out, and what rebuilds it.
+struct Dynamic {
+    int32_t time = -1, channels = -1;  // values: the options' weights, at one position; -1: one option, all of it
+    int32_t frames = 1;
+    int64_t plane = 1;                 // positions of a frame
+    std::vector<int32_t> kept;         // channels that each option computes
+    std::vector<const float*> before, after;  // per option of time but the first: (2^k - 1) x channels; null: 1, 0
+    std::vector<const float*> filters;        // per option of channels but the first, as of `Spread`
+    int32_t kernel[2] = {1, 1};        // of the filters
+    int64_t macs = 0;                  // of the convolution at every position
+
+    size_t time_options() const { return before.size() + 1; }
+};
+
 // `alias` does nothing: its output is its input under another name.
-enum class Kind { input, convolve, gated, pool, interpolate, reduce, normalise, load, move, masks, alias, callback };
+enum class Kind { input, convolve, gated, dynamic, pool, interpolate, reduce, normalise, load, move, masks, alias, callback };
 
 // What the ledger knows of a step of the plan.
 struct PlanRow {
@@ -89,6 +103,7 @@ struct Step {
     // what the kind needs
     Convolution convolution{};
     Gated gated{};
+    Dynamic dynamic{};
     Pooling pooling{};
     Interpolation interpolation{};
     Reduction reduction{};

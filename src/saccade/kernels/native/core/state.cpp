@@ -25,7 +25,7 @@ State::State(const Program& program, int threads)
     for (const Value& v : program.values()) most_positions = std::max(most_positions, v.positions);
     for (const Step& step : program.steps()) {
         int64_t chunk = rows_per_chunk;
-        if (step.kind == Kind::convolve || step.kind == Kind::gated) {
+        if (step.kind == Kind::convolve || step.kind == Kind::gated || step.kind == Kind::dynamic) {
             chunk = k_.convolve_chunk(step.convolution);
             most_scratch = std::max(most_scratch, k_.convolve_scratch_bytes(step.convolution));
         }
@@ -34,6 +34,7 @@ State::State(const Program& program, int threads)
             most_fresh = std::max(most_fresh, chunk * padded(program.values()[size_t(id)].channels));
         most_ops = std::max(most_ops, step.ops.size());
     }
+    const int64_t framed = allocate_frames();
     last_.assign(slots, nullptr);
     last_valid_.assign(slots, 0);
     ops_.resize(most_ops);
@@ -48,7 +49,7 @@ State::State(const Program& program, int threads)
         space.fresh = allocate<float>(most_fresh);
         space.scratch = allocate<char>(most_scratch);
     }
-    scratch_bytes_ = 2 * most_positions * 4 + 5 * deciding + threads * (most_fresh * 4 + most_scratch);
+    scratch_bytes_ = 2 * most_positions * 4 + 5 * deciding + framed + threads * (most_fresh * 4 + most_scratch);
     const size_t n = program.rows().size();
     ledger_.active.assign(n, 0);
     ledger_.announced.assign(n, 0);
@@ -98,6 +99,7 @@ int32_t State::run(const std::vector<FrameInput>& inputs, bool first, const std:
             case Kind::alias: break;
             case Kind::callback: callback(step.plan_step, first); break;
             case Kind::gated: run_gated(step, first); break;
+            case Kind::dynamic: run_dynamic(step, first); break;
             default: run_rows(step, first);
         }
         enter(step, first);
@@ -134,6 +136,9 @@ void State::enter(const Step& step, bool first) {
     const bool gated = step.kind == Kind::gated;
     ledger_.executed[row] = gated ? share(step.gated.macs, fired_) + share(plan.macs - step.gated.macs, active)
                                   : share(plan.macs, active);
+    if (step.kind == Kind::dynamic)
+        ledger_.executed[row] = active ? dynamic_macs_ + share(plan.macs - step.dynamic.macs, active) : 0;
+    if (step.kind == Kind::callback) ledger_.executed[row] = outside_macs_;
     ledger_.executed_macs += ledger_.executed[row];
     ledger_.gate[row] = first ? 0 : compared + (told && step.kind != Kind::input ? plan.positions : 0);
     if (gated && !first) ledger_.gate[row] += deciding_;

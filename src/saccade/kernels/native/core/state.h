@@ -67,6 +67,7 @@ public:
     void set_change(int32_t changing, const ChangeOf& change) { changes_.at(size_t(changing)) = change; }
     void set_sum(int32_t sum, float* data) { sums_.at(size_t(sum)) = data; }
     void set_counts(int32_t value, int64_t active, int64_t announced);
+    void set_executed(int64_t macs) { outside_macs_ = macs; }  // of the step that ran outside
     int64_t active_count(int32_t value) const { return counts_[size_t(program_.values().at(size_t(value)).active)]; }
     void set_profiling(bool on) { profiling_ = on; }
     std::vector<std::string> forms() const;  // per plan step, in the ledger's words
@@ -91,6 +92,11 @@ private:
     void score_touched(const Step& step, const int32_t* touched, int64_t n, uint8_t* fires);
     enum class Source { whole, change, sum };  // of fresh rows: the convolution of x, of r, or z as it is
     void run_source(const Step& step, Source source, const int32_t* positions, int64_t n);
+    int64_t allocate_frames();  // bytes
+    void run_dynamic(const Step& step, bool first);
+    void compute_frames(const Step& step, int32_t from, int32_t to, int32_t option, int32_t kept, float* ring,
+                        int64_t slots);
+    void emit_frame(const Step& step, int32_t frame, const float* rows, int64_t stride, const Spread& how);
     void find_change(size_t changing);
     void clear_change(size_t changing);
     template <class Work>
@@ -121,6 +127,9 @@ private:
     Aligned<uint8_t> touched_;        // of the gated step that runs
     Aligned<float> scores_;
     int64_t fired_ = 0, deciding_ = 0;  // of the gated step that ran: positions, macs
+    Aligned<float> frames_, summed_, sums_of_frames_;  // of the dynamic step that runs: computed frames, a frame, weights
+    int64_t dynamic_macs_ = 0;                         // of the dynamic step that ran
+    int64_t outside_macs_ = 0;
     bool reference_ = false;            // a reference frame: nothing is compared with a record
     std::vector<float*> last_;
     std::vector<int8_t> last_valid_;
@@ -144,7 +153,7 @@ constexpr int64_t rows_per_chunk = 256;  // positions per call of what is no con
 // Calls work(thread, positions, how many) for pieces of a list; returns what all threads announced.
 template <class Work>
 int64_t State::over_chunks(const Step& step, const int32_t* positions, int64_t n, const Work& work) {
-    const bool convolves = step.kind == Kind::convolve || step.kind == Kind::gated;
+    const bool convolves = step.kind == Kind::convolve || step.kind == Kind::gated || step.kind == Kind::dynamic;
     int64_t chunk = convolves ? k_.convolve_chunk(step.convolution) : rows_per_chunk;
     if (team_.size() > 1) {  // enough pieces for everyone, of whole tiles
         const int64_t share = (n / (2 * team_.size()) + 95) / 96 * 96;

@@ -37,6 +37,10 @@ void difference(Rows now, Rows last, int32_t channels, const Change&, const int3
 void accumulate(float* sum, int32_t channels, int32_t add, const int32_t* positions, int64_t count, float* rows,
                 int64_t ld);
 
+// dynamic.cpp
+void sum_frames(const FrameSum&, int64_t stride, int32_t channels, int64_t positions, float* out);
+void spread(const Spread&, const float* frame, int64_t stride, int64_t first, int64_t count, float* out, int64_t ld);
+
 // masks.cpp
 void dilate(const Window&, int32_t transposed, const uint8_t* in, uint8_t* out);
 void mask_or(const uint8_t* in, uint8_t* out, int64_t count);

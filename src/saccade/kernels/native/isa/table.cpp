@@ -25,6 +25,8 @@ const Kernels kernel_list = {
     score,
     difference,
     accumulate,
+    sum_frames,
+    spread,
     dilate,
     mask_or,
     mask_or_map,

@@ -1,0 +1,78 @@
+"""A network's layers exchanged for others, in place, with a report of which and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import nn
+
+from saccade.errors import InputError, ModelError
+
+Where = Callable[[str, nn.Module], bool]
+WhyNot = Callable[[str, nn.Module], str | None]
+Make = Callable[[nn.Module, str], nn.Module]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a `convert` did.
+
+    Attributes:
+        what: what the layers were given, in words.
+        converted: names of the layers that are other ones now.
+        left: names of the convolutions and linear layers that are as they were, and why.
+    """
+
+    what: str
+    converted: tuple[str, ...]
+    left: Mapping[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.converted)} convolutions {self.what}"]
+        return "\n".join(lines + [f"  {name} left as it is: {why}" for name, why in self.left.items()])
+
+
+def replace_layers(model: nn.Module, why_not: WhyNot, make: Make, *, what: str, verb: str) -> Conversion:
+    """Exchanges layers of a model; one that stands in several places stays one.
+
+    Args:
+        model: any module.
+        why_not: called with a layer's name and the layer; returns None for what is no layer of interest, else why it is
+            left as it is, "" where it is not.
+        make: called with a layer and its name; returns the new one, or raises InputError where there can be none.
+        what: for the report: what the layers were given.
+        verb: for the error: what was to be done.
+
+    Raises:
+        ModelError: there was nothing to convert.
+    """
+    converted: list[str] = []
+    left: dict[str, str] = {}
+    made: dict[nn.Module, nn.Module] = {}
+    for parent_name, parent in list(model.named_modules()):
+        for child_name, child in list(parent._modules.items()):  # named_children leaves second names away
+            if child is None:
+                continue
+            if child in made:
+                setattr(parent, child_name, made[child])
+                continue
+            name = f"{parent_name}.{child_name}" if parent_name else child_name
+            why = why_not(name, child)
+            if why is None:
+                continue
+            if not why:
+                try:
+                    made[child] = make(child, name)
+                except InputError as error:
+                    why = str(error)
+            if why:
+                left[name] = why
+                continue
+            setattr(parent, child_name, made[child])
+            converted.append(name)
+    if not converted:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:5]) or "it holds no convolutions"
+        raise ModelError(f"{type(model).__name__} has nothing to {verb}: {reasons}")
+    return Conversion(what, tuple(converted), MappingProxyType(left))

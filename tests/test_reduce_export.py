@@ -1,0 +1,120 @@
+"""Dynamic convolutions through torch.export: a plan computes what the network does, on every executor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from saccade import Stream, make_plan
+from saccade.kernels import cpu
+from saccade.reduce import Reduce, ReducedModel, convert
+from saccade.reduce.policies import Policies
+from saccade.zoo.tsn import tsn
+
+
+class Clips(nn.Module):
+    """A (2+1)D network with awkward layers: replicated padding, dilation, groups, no bias, few and many channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space = nn.Conv3d(3, 10, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False)
+        self.norm = nn.BatchNorm3d(10)
+        self.time = nn.Conv3d(10, 70, (3, 1, 1), padding=(1, 0, 0), padding_mode="replicate")
+        self.grouped = nn.Conv3d(70, 12, 3, (2, 1, 1), 1, groups=2)
+        self.depthwise = nn.Conv3d(12, 12, (3, 5, 5), padding=(1, 2, 2), groups=12)
+        self.last = nn.Conv3d(12, 7, (1, 3, 3), padding="same", dilation=(1, 2, 1))
+        self.head = nn.Linear(7, 5)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return logits of clips (B, 3, T, H, W)."""
+        x = torch.relu(self.norm(self.space(clips)))
+        x = torch.relu(self.grouped(torch.relu(self.time(x))))
+        return self.head(torch.relu(self.last(x + self.depthwise(x))).mean((2, 3, 4)))
+
+
+def network(name: str) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    if name == "pictures":
+        return tsn("tiny", segments=5), torch.randn(4, 5, 3, 48, 48)
+    frames, size = (13, (11, 14)) if name == "clips" else (7, (44, 40))
+    return Clips().eval(), torch.randn(6, 3, frames, *size)
+
+
+def converted(name: str, what: Reduce) -> tuple[nn.Module, Tensor, Tensor, Policies]:
+    """Returns a network with gates that disagree about clips, clips, its outputs and the policies."""
+    model, clips = network(name)
+    convert(model, what, example=clips[:1])
+    torch.manual_seed(1)
+    for module in model.modules():
+        if hasattr(module, "cheap"):
+            gate: Any = module.gate
+            nn.init.normal_(gate.outer.weight)
+            gate.outer.bias.data.mul_(0.1)
+            gate.norm.running_var.fill_(0.05)
+    with torch.no_grad():
+        outputs, policies = ReducedModel(model)(clips)
+    return model, clips, outputs, policies
+
+
+WAYS = [
+    Reduce(time=3, channels=3),
+    Reduce(cheap_time="copy", overhead=1.0),
+    Reduce(time=4, channels=1, cheap_time="scale"),
+]
+
+
+@pytest.mark.parametrize("what", WAYS, ids=str)
+@pytest.mark.parametrize("name", ["clips", "larger", "pictures"])
+def test_a_plan_follows_the_gates(name: str, what: Reduce, executor: Any) -> None:
+    model, clips, wanted, policies = converted(name, what)
+    pairs = {tuple(pair) for use in policies.reduced for pair in torch.stack(use.largest(), 1).tolist()}
+    assert len(pairs) > 2
+    stream = Stream(make_plan(model, clips[:1]), executor=executor)
+    for b, (clip, outputs) in enumerate(zip(clips, wanted, strict=True)):
+        stream.reset()  # every step computes every position: the rest of the network costs what it always does
+        found = stream(clip[None])
+        torch.testing.assert_close(found[0], outputs, rtol=1e-4, atol=1e-5)
+        saved = 0.0
+        for use in policies.reduced:
+            assert use.cheap_macs is not None
+            saved += use.macs * (1 - float(use.share()[b])) - float(use.cheap_macs[b])
+        assert stream.cost.dense_macs - stream.cost.executed_macs == pytest.approx(saved)
+
+
+def test_what_did_not_change_is_not_computed(executor: Any) -> None:
+    model, clips, wanted, _ = converted("clips", Reduce())
+    stream = Stream(make_plan(model, clips[:1]), executor=executor)
+    stream(clips[:1])
+    assert torch.allclose(stream(clips[:1])[0], wanted[0], rtol=1e-4, atol=1e-5)
+    assert stream.cost.executed_macs == 0
+
+
+def test_threads_and_instruction_sets_agree() -> None:
+    if not cpu.native_module():
+        pytest.skip("there is no native engine")
+    model, clips, wanted, _ = converted("larger", Reduce(time=3, channels=3))
+    plan = make_plan(model, clips[:1])
+    one = Stream(plan, executor="native", threads=1)
+    three = Stream(plan, executor="native", threads=3)
+    for clip, outputs in zip(clips, wanted, strict=True):
+        found = one(clip[None])
+        assert torch.equal(found, three(clip[None]))
+        torch.testing.assert_close(found[0], outputs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("isa", cpu.machine_isas())
+def test_every_instruction_set_follows_the_gates(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cpu.ISA_VARIABLE, isa)
+    model, clips, wanted, _ = converted("clips", Reduce(time=3, channels=3))
+    stream = Stream(make_plan(model, clips[:1]), executor="native")
+    for clip, outputs in zip(clips, wanted, strict=True):
+        torch.testing.assert_close(stream(clip[None])[0], outputs, rtol=1e-4, atol=1e-5)
+
+
+def test_one_clip_is_exported_at_a_time() -> None:
+    model, clips, _, _ = converted("clips", Reduce())
+    with pytest.raises(Exception, match="got 6 clips; one is exported at a time"):
+        make_plan(model, clips)
