@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from torch import nn
 
@@ -14,27 +15,44 @@ Where = Callable[[str, nn.Module], bool]
 WhyNot = Callable[[str, nn.Module], str | None]
 Make = Callable[[nn.Module, str], nn.Module]
 
+# By name, so that libraries need not be imported to be recognised.
+_KINDS = {
+    "torch.nn.modules.conv.Conv2d": (2, False),
+    "torch.nn.modules.conv.Conv3d": (3, False),
+    "timm.layers.conv2d_same.Conv2dSame": (2, True),
+}
+
 
 @dataclass(frozen=True)
 class Conversion:
     """What a `convert` did.
 
     Attributes:
-        what: what the layers were given, in words.
+        what: what the layers were given.
+        done: what was done to them, in a word or two.
         converted: names of the layers that are other ones now.
         left: names of the convolutions and linear layers that are as they were, and why.
     """
 
-    what: str
+    what: Any
+    done: str
     converted: tuple[str, ...]
     left: Mapping[str, str]
 
     def __str__(self) -> str:
-        lines = [f"{len(self.converted)} convolutions {self.what}"]
+        lines = [f"{len(self.converted)} convolutions {self.done}: {self.what}"]
         return "\n".join(lines + [f"  {name} left as it is: {why}" for name, why in self.left.items()])
 
 
-def replace_layers(model: nn.Module, why_not: WhyNot, make: Make, *, what: str, verb: str) -> Conversion:
+def kind_of(module: nn.Module) -> tuple[int, bool] | None:
+    """Returns the axes of space of a convolution, 2 or 3, and whether it pads to ceil(size / stride) outputs.
+
+    None for what is no convolution, or a kind of its own.
+    """
+    return _KINDS.get(f"{type(module).__module__}.{type(module).__qualname__}")
+
+
+def replace_layers(model: nn.Module, why_not: WhyNot, make: Make, *, what: Any, done: str, verb: str) -> Conversion:
     """Exchanges layers of a model; one that stands in several places stays one.
 
     Args:
@@ -42,7 +60,7 @@ def replace_layers(model: nn.Module, why_not: WhyNot, make: Make, *, what: str, 
         why_not: called with a layer's name and the layer; returns None for what is no layer of interest, else why it is
             left as it is, "" where it is not.
         make: called with a layer and its name; returns the new one, or raises InputError where there can be none.
-        what: for the report: what the layers were given.
+        what, done: for the report.
         verb: for the error: what was to be done.
 
     Raises:
@@ -75,4 +93,4 @@ def replace_layers(model: nn.Module, why_not: WhyNot, make: Make, *, what: str, 
     if not converted:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:5]) or "it holds no convolutions"
         raise ModelError(f"{type(model).__name__} has nothing to {verb}: {reasons}")
-    return Conversion(what, tuple(converted), MappingProxyType(left))
+    return Conversion(what, done, tuple(converted), MappingProxyType(left))

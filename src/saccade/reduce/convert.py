@@ -10,17 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import InputError
-from saccade.graph.conversion import Conversion, Where, replace_layers
+from saccade.graph.conversion import Conversion, Where, kind_of, replace_layers
+from saccade.graph.evaluating import evaluating
 from saccade.reduce.layer import ReducedConv2d, ReducedConv3d, _ReducedConv
 from saccade.reduce.policies import Pass, working_on
 from saccade.reduce.space import Reduce
 
-# Kinds of convolution, by name so that libraries need not be imported: the class, whether it pads as TensorFlow does.
-_REGISTRY: dict[str, tuple[type[_ReducedConv], bool]] = {
-    "torch.nn.modules.conv.Conv2d": (ReducedConv2d, False),
-    "torch.nn.modules.conv.Conv3d": (ReducedConv3d, False),
-    "timm.layers.conv2d_same.Conv2dSame": (ReducedConv2d, True),
-}
+_LAYERS: dict[int, type[_ReducedConv]] = {2: ReducedConv2d, 3: ReducedConv3d}
 
 
 def spatial_only(name: str, module: nn.Module) -> bool:
@@ -54,7 +50,7 @@ def convert(model: nn.Module, what: Reduce, where: Where | None = None, *, examp
         InputError: the model is itself a convolution, or the example is not one clip.
         ModelError: there was nothing to convert.
     """
-    if _kind(model) is not None or isinstance(model, _ReducedConv):
+    if kind_of(model) is not None or isinstance(model, _ReducedConv):
         raise InputError(
             f"the model is itself a {type(model).__name__}, which cannot be replaced in place; wrap it in a module, or "
             "make a ReducedConv3d.from_convolution(...)"
@@ -66,7 +62,8 @@ def convert(model: nn.Module, what: Reduce, where: Where | None = None, *, examp
         model,
         lambda name, child: _why_not(name, child, where, frames),
         lambda child, name: _make(child, what, name, next(iter(frames[child]))),
-        what=f"made dynamic: {what}",
+        what=what,
+        done="made dynamic",
         verb="reduce",
     )
 
@@ -79,16 +76,11 @@ def _frames_seen(model: nn.Module, example: Tensor) -> dict[nn.Module, set[int]]
         x = inputs[0]
         seen.setdefault(module, set()).add(int(x.shape[2] if x.dim() == 5 else x.shape[0]))
 
-    modes = {module: module.training for module in model.modules()}
-    with ExitStack() as stack, torch.no_grad(), working_on(Pass(dense=True)):
-        for module in modes:
+    with ExitStack() as stack, torch.no_grad(), working_on(Pass(dense=True)), evaluating(model):
+        for module in model.modules():
             if isinstance(module, nn.modules.conv._ConvNd):
                 stack.callback(module.register_forward_pre_hook(note).remove)
-        try:
-            model.eval()(example)
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        model(example)
     return seen
 
 
@@ -98,7 +90,7 @@ def _why_not(name: str, module: nn.Module, where: Where | None, frames: Mapping[
         return None
     if isinstance(module, nn.Linear):
         return "a linear layer has no maps"
-    if _kind(module) is None and not isinstance(module, _ReducedConv):
+    if kind_of(module) is None and not isinstance(module, _ReducedConv):
         return f"no dynamic form of {type(module).__module__}.{type(module).__qualname__}"
     if where is not None and not where(name, module):
         return "not asked for"
@@ -108,15 +100,12 @@ def _why_not(name: str, module: nn.Module, where: Where | None, frames: Mapping[
     return ""
 
 
-def _kind(module: nn.Module) -> tuple[type[_ReducedConv], bool] | None:
-    return _REGISTRY.get(f"{type(module).__module__}.{type(module).__qualname__}")
-
-
 def _make(module: nn.Module, what: Reduce, name: str, frames: int) -> nn.Module:
     if isinstance(module, _ReducedConv):
-        again: nn.Module = type(module).from_convolution(module, what, frames=frames, name=name, same=module.same)
-        return again
-    kind = _kind(module)
-    assert kind is not None
-    made: nn.Module = kind[0].from_convolution(module, what, frames=frames, name=name, same=kind[1])
+        layer, same = type(module), module.same
+    else:
+        kind = kind_of(module)
+        assert kind is not None
+        layer, same = _LAYERS[kind[0]], kind[1]
+    made: nn.Module = layer.from_convolution(module, what, frames=frames, name=name, same=same)
     return made

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from saccade.errors import InputError, ModelError
-from saccade.rivals.ledger import count_macs, evaluating, replace
+from saccade.graph.evaluating import evaluating
+from saccade.rivals.ledger import count_macs, replace
 from saccade.rivals.low_rank import KernelSVD, Kind
 from saccade.rivals.ranks import Choice, RankCurve, RankOption, choices
 

@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saccade.errors import ModelError
-from saccade.rivals.ledger import count_macs, evaluating, replace
+from saccade.graph.evaluating import evaluating
+from saccade.rivals.ledger import count_macs, replace
 from saccade.rivals.prune import GatedChannels
 
 _aten = torch.ops.aten

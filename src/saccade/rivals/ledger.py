@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saccade.errors import InputError, ModelError
+from saccade.graph.evaluating import evaluating
 
 _aten = torch.ops.aten
 
@@ -53,21 +54,6 @@ def count_macs(network: Callable[..., Any], *example: Any) -> int:
     with torch.no_grad(), evaluating(network), MacCounter() as counted:
         network(*example)
     return counted.macs
-
-
-class evaluating:  # noqa: N801 - a context, used like `torch.no_grad`
-    """`with evaluating(network):` runs every module of it in evaluation mode, and gives each its own mode back."""
-
-    def __init__(self, network: Any) -> None:
-        self._modes = {m: m.training for m in network.modules()} if isinstance(network, nn.Module) else {}
-
-    def __enter__(self) -> None:
-        for module in self._modes:
-            module.training = False
-
-    def __exit__(self, *_: object) -> None:
-        for module, training in self._modes.items():
-            module.training = training
 
 
 @dataclass(frozen=True, eq=False)

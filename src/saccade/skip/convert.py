@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import nn
 
 from saccade.errors import InputError
-from saccade.graph.conversion import Conversion, Where, replace_layers
+from saccade.graph.conversion import Conversion, Where, kind_of, replace_layers
 from saccade.skip.gates import Skip
 from saccade.skip.layer import SkipConv2d, SkipConv3d, _SkipConv
 
-Make = Callable[[nn.Module, Skip, str], nn.Module]
-
-
-def _two_dimensional(conv: nn.Module, what: Skip, name: str) -> nn.Module:
-    return SkipConv2d.from_convolution(conv, what, name=name)
-
-
-def _three_dimensional(conv: nn.Module, what: Skip, name: str) -> nn.Module:
-    return SkipConv3d.from_convolution(conv, what, name=name)
-
-
-def _same_padded(conv: nn.Module, what: Skip, name: str) -> nn.Module:
-    return SkipConv2d.from_convolution(conv, what, name=name, same=True)
-
-
-# How each kind of convolution is converted. By name, so that libraries need not be imported to be recognised.
-_REGISTRY: dict[str, Make] = {
-    "torch.nn.modules.conv.Conv2d": _two_dimensional,
-    "torch.nn.modules.conv.Conv3d": _three_dimensional,
-    "timm.layers.conv2d_same.Conv2dSame": _same_padded,
-}
+_LAYERS: dict[int, type[_SkipConv]] = {2: SkipConv2d, 3: SkipConv3d}
 
 
 def convert(model: nn.Module, what: Skip, where: Where | None = None) -> Conversion:
@@ -52,7 +30,7 @@ def convert(model: nn.Module, what: Skip, where: Where | None = None) -> Convers
         InputError: the model is itself a convolution.
         ModelError: there was nothing to convert.
     """
-    if _maker(model) is not None or isinstance(model, _SkipConv):
+    if kind_of(model) is not None or isinstance(model, _SkipConv):
         raise InputError(
             f"the model is itself a {type(model).__name__}, which cannot be replaced in place; wrap it in a module, or "
             "make a SkipConv2d.from_convolution(...)"
@@ -61,7 +39,8 @@ def convert(model: nn.Module, what: Skip, where: Where | None = None) -> Convers
         model,
         lambda name, child: _why_not(name, child, where),
         lambda child, name: _make(child, what, name),
-        what=f"gated: {what}",
+        what=what,
+        done="gated",
         verb="gate",
     )
 
@@ -72,21 +51,19 @@ def _why_not(name: str, module: nn.Module, where: Where | None) -> str | None:
         return None
     if isinstance(module, nn.Linear):
         return "a linear layer has no positions in space"
-    if _maker(module) is None and not isinstance(module, _SkipConv):
+    if kind_of(module) is None and not isinstance(module, _SkipConv):
         return f"no gated form of {type(module).__module__}.{type(module).__qualname__}"
     if where is not None and not where(name, module):
         return "not asked for"
     return ""
 
 
-def _maker(module: nn.Module) -> Make | None:
-    return _REGISTRY.get(f"{type(module).__module__}.{type(module).__qualname__}")
-
-
 def _make(module: nn.Module, what: Skip, name: str) -> nn.Module:
     if isinstance(module, _SkipConv):
-        again: nn.Module = type(module).from_convolution(module, what, name=name, same=module.same)
-        return again
-    maker = _maker(module)
-    assert maker is not None
-    return maker(module, what, name)
+        layer, same = type(module), module.same
+    else:
+        kind = kind_of(module)
+        assert kind is not None
+        layer, same = _LAYERS[kind[0]], kind[1]
+    made: nn.Module = layer.from_convolution(module, what, name=name, same=same)
+    return made
