@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from recipes.methods import adam, one_cycle
@@ -148,12 +149,7 @@ def measure(model: ReducedModel, data: Any, *, batch: int = 20) -> dict[str, flo
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
-    """Return Spearman's rank correlation, ties sharing their mean rank; 0 where either is constant."""
-    ranks = []
-    for values in (first, second):
-        _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
-        ends = counts.cumsum(0)
-        ranks.append((ends - (counts - 1) / 2)[inverse].double())
-    a, b = (rank - rank.mean() for rank in ranks)
-    scale = float(a.norm() * b.norm())
-    return float(a @ b) / scale if scale else 0.0
+    """Return Spearman's rank correlation; 0 where either is constant."""
+    if len(first.unique()) == 1 or len(second.unique()) == 1:
+        return 0.0
+    return float(spearmanr(first.numpy(), second.numpy()).statistic)

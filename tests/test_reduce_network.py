@@ -166,7 +166,7 @@ def test_networks_with_nothing_to_reduce_say_why() -> None:
 
 def use(weights: list[list[float]], *, macs: int = 100, name: str = "a") -> LayerUse:
     """Returns the entry of a layer of 8 frames and 8 channels, 2 options of both, with weights per clip."""
-    space = Space.of(Reduce(), frames=8, inputs=8, out_channels=8, in_channels=8, groups=1)
+    space = Space.of(Reduce(), frames=8, inputs=8, out_channels=8, groups=1)
     rows = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
     time, channels = rows[:, :2], rows[:, 2:]
     return LayerUse(name, macs, 5, time, channels, torch.zeros(len(rows), dtype=torch.float64), space)

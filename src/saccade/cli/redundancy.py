@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saccade.cli.console import check_targets, progress, say, write_results
 from saccade.cli.loading import find_preprocess, load_noted
+from saccade.data.sampling import clip_span, uniform_clips
 from saccade.errors import InputError, SaccadeError
 from saccade.preprocess import Preprocess
 from saccade.reduce import DIMENSIONS, LayerRedundancy, Rebuilt, Redundancy, Similarity, Thresholds, measure_redundancy
@@ -112,10 +113,11 @@ def cut_starts(video: str, frames: int, stride: int, count: int) -> list[int]:
     """
     with read_video(video) as reader:
         length = sum(1 for _ in reader)
-    room = length - (frames - 1) * stride  # places where a clip can start
+    span = clip_span(frames, stride)
+    room = length - span + 1  # places where a clip can start
     if room < 1:
         raise InputError(
-            f"{video} has {length} frames; a clip of {frames} frames, one in {stride}, takes {length - room + 1}. "
+            f"{video} has {length} frames; a clip of {frames} frames, one in {stride}, takes {span}. "
             "Give a longer video, or a smaller --frames or --stride"
         )
     if room < count:
@@ -123,12 +125,12 @@ def cut_starts(video: str, frames: int, stride: int, count: int) -> list[int]:
             f"{video} has {length} frames: {room} different clips of {frames} frames, one in {stride}, but {count} "
             f"were asked for. Give --clips {room} or a longer video"
         )
-    return [(room - 1) // 2] if count == 1 else [(room - 1) * index // (count - 1) for index in range(count)]
+    return [int(clip[0]) for clip in uniform_clips(length, frames=frames, stride=stride, clips=count)]
 
 
 def read_clip(cut: Cut, how: Preprocess, *, frames: int, stride: int) -> Tensor:
     """Returns the frames of a clip as the network's inputs, (T, C, H, W). Raises VideoError if they cannot be read."""
-    with read_video(cut.video, start=cut.start, stop=cut.start + (frames - 1) * stride + 1) as reader:
+    with read_video(cut.video, start=cut.start, stop=cut.start + clip_span(frames, stride)) as reader:
         return torch.cat([how(frame) for frame in reader if (frame.index - cut.start) % stride == 0])
 
 

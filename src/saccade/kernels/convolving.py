@@ -74,6 +74,11 @@ def output_size(size: Sequence[int], conv: Any, *, same: bool = False) -> tuple[
     if same:
         return tuple(math.ceil(n / step) for n, step in zip(size, conv.stride, strict=True))
     around = conv._reversed_padding_repeated_twice  # last axis first, both sides each
-    totals = [first + last for first, last in zip(around[-2::-2], around[-1::-2], strict=True)]
-    axes = zip(size, totals, conv.kernel_size, conv.stride, conv.dilation, strict=True)
-    return tuple((n + total - gap * (kernel - 1) - 1) // step + 1 for n, total, kernel, step, gap in axes)
+    padded = [n + first + last for n, first, last in zip(size, around[-2::-2], around[-1::-2], strict=True)]
+    return sizes_on(padded, conv.kernel_size, Geometry(conv.stride, [0] * len(padded), conv.dilation))
+
+
+def sizes_on(size: Sequence[int], kernel: Sequence[int], geometry: Geometry) -> tuple[int, ...]:
+    """Returns the sizes of the output along its axes of a convolution with this kernel and geometry."""
+    axes = zip(size, kernel, *geometry, strict=True)
+    return tuple((n + 2 * around - gap * (side - 1) - 1) // step + 1 for n, side, step, around, gap in axes)

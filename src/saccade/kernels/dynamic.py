@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saccade.kernels.call import Call, Ref, make_call
-from saccade.kernels.convolving import Geometry, convolve
+from saccade.kernels.convolving import Geometry, convolve, sizes_on
 from saccade.kernels.rule import Masks, Rule, Scope
 from saccade.kernels.window import CONVOLUTION
 from saccade.masks import ValueSpec
@@ -197,24 +197,20 @@ def _of_one_clip(
     """
     flat, geometry = x.dim() == 4, Geometry(list(stride), list(padding), list(dilation))
     clips = x.transpose(0, 1)[None] if flat else x
-    out = len(weight)
-    sizes = _shape(x, weight, geometry)
-    frames = len(x) if flat else sizes[2]
+    out, sizes = len(weight), _shape(x, weight, geometry)
 
     def compute(some: Tensor, t: int, c: int) -> Tensor:
         kept = out if c == 0 else out - len(filters[c - 1])
         return compute_part(some, weight, bias, geometry, groups, stride=2**t, kept=kept)
 
-    shape = (out, frames, sizes[-2], sizes[-1])
+    shape = (out, frames_of(x.shape, sizes), sizes[-2], sizes[-1])
     maps = compute_largest(clips, time, channels, Cheap(before, after, filters), compute, shape=shape)
     return (maps[0].transpose(0, 1) if flat else maps).contiguous()
 
 
 def _shape(x: Tensor, weight: Tensor, geometry: Geometry) -> list[int]:
     """Returns the shape of the plain convolution."""
-    axes = zip(x.shape[2:], weight.shape[2:], *geometry, strict=True)
-    sizes = [(n + 2 * around - gap * (kernel - 1) - 1) // step + 1 for n, kernel, step, around, gap in axes]
-    return [x.shape[0], len(weight), *sizes]
+    return [x.shape[0], len(weight), *sizes_on(x.shape[2:], weight.shape[2:], geometry)]
 
 
 dynamic_convolution = torch.library.custom_op("saccade::dynamic_convolution", _of_one_clip, mutates_args=())

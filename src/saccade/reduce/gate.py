@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -17,20 +19,17 @@ class ModulationGate(nn.Module):
     Args:
         channels, frames: of the layer's input.
         hidden: D_h.
-        options: how many weights, of both dimensions together.
-        firsts: which of them stand for computing everything.
+        options: how many weights each dimension has that has a choice; its first stands for computing everything.
     """
 
-    def __init__(self, channels: int, frames: int, *, hidden: int, options: int, firsts: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, frames: int, *, hidden: int, options: Sequence[int]) -> None:
         super().__init__()
         # Linear layers of (C * T) and D_h numbers, written as convolutions of length T and 1 along time.
         self.inner = nn.Conv1d(channels, hidden, frames, bias=False)  # the norm takes any bias away
         self.norm = nn.BatchNorm1d(hidden)
-        self.outer = nn.Conv1d(hidden, options, 1)
+        self.outer = nn.Conv1d(hidden, sum(options), 1)
         nn.init.normal_(self.outer.weight, std=0.1 / hidden**0.5)
-        start = torch.full((options,), OTHERS)
-        start[list(firsts)] = FIRST
-        self.outer.bias = nn.Parameter(start)
+        self.outer.bias = nn.Parameter(torch.tensor([x for n in options for x in [FIRST] + [OTHERS] * (n - 1)]))
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Returns the weights of the options, (B, options), each in [0, 1), for means over space (B, C, T)."""

@@ -40,16 +40,12 @@ class _ReducedConv(nn.Module):
             frames=frames,
             inputs=inputs,
             out_channels=self.out_channels,
-            in_channels=self.in_channels,
             groups=self.groups,
         )
         if space.time == space.channels == 1:
             raise InputError(f"nothing to leave out with {what}: of {frames} frames and {self.out_channels} channels")
-        firsts = ((0,) if space.time > 1 else ()) + (
-            (space.time if space.time > 1 else 0,) if space.channels > 1 else ()
-        )
-        outputs = (space.time if space.time > 1 else 0) + (space.channels if space.channels > 1 else 0)
-        self.gate = ModulationGate(self.in_channels, inputs, hidden=what.hidden, options=outputs, firsts=firsts)
+        options = [n for n in (space.time, space.channels) if n > 1]
+        self.gate = ModulationGate(self.in_channels, inputs, hidden=what.hidden, options=options)
         size = tuple(max(3, side | 1) for side in self.kernel_size[-2:])
         self.cheap = CheapOperations(space, what.cheap_time, self._cheap_channels(size), size)  # type: ignore[arg-type]
         self.gate.to(self.weight), self.cheap.to(self.weight)

@@ -177,6 +177,6 @@ def _left(weights: Tensor, shares: list[float]) -> Tensor:
         return value
     used = weights.detach() > 0
     after = used & (torch.arange(options, device=weights.device) > first[:, None])
-    saved = value - known[first_used(after.double())]
+    saved = value - known[first_used(after)]
     weight = weights.gather(1, first.clamp_max(options - 1)[:, None])[:, 0].double()
     return value + saved * (weight - weight.detach())

@@ -85,7 +85,6 @@ class Space:
         frames: output frames.
         inputs: input frames.
         out_channels: output channels, all of them.
-        in_channels: input channels.
         step: output channels are computed in whole multiples of this (those of one group of a grouped convolution).
         time, channels: options of each dimension, where there are fewer maps than the search space asks for, fewer.
     """
@@ -93,13 +92,12 @@ class Space:
     frames: int
     inputs: int
     out_channels: int
-    in_channels: int
     step: int
     time: int
     channels: int
 
     @classmethod
-    def of(cls, what: Reduce, *, frames: int, inputs: int, out_channels: int, in_channels: int, groups: int) -> Space:
+    def of(cls, what: Reduce, *, frames: int, inputs: int, out_channels: int, groups: int) -> Space:
         """Returns the options of a layer: of those asked for, the ones that leave out more than the one before."""
         step = out_channels // groups if groups > 1 else 1
         time = channels = 1
@@ -109,7 +107,7 @@ class Space:
             out_channels, channels - 1, step
         ):
             channels += 1
-        return cls(frames, inputs, out_channels, in_channels, step, time, channels)
+        return cls(frames, inputs, out_channels, step, time, channels)
 
     def stride(self, option: int) -> int:
         """Returns R, one in how many frames is computed."""
@@ -122,11 +120,6 @@ class Space:
     def kept_channels(self, option: int) -> int:
         """Returns how many output channels an option computes."""
         return _kept(self.out_channels, option, self.step)
-
-    def share(self, policy: Policy) -> float:
-        """Returns which share of the layer's macs a policy leaves, cheap operations not counted."""
-        frames, channels = self.kept_frames(policy.time), self.kept_channels(policy.channels)
-        return frames / self.frames * channels / self.out_channels
 
 
 def _kept(channels: int, option: int, step: int) -> int:

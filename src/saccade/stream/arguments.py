@@ -38,13 +38,14 @@ class Arguments:
             )
         return tensors
 
-    def checked(self, name: str, tensor: Any, *, where: str, batch_hint: str) -> Tensor:
+    def checked(self, name: str, tensor: Any, *, where: str, size_hint: str, batch_hint: str) -> Tensor:
         """Returns the tensor for an input of the plan, without its gradient.
 
         Args:
             name: of the plan's input.
             tensor: what was given for it.
             where: what an error calls it.
+            size_hint: what an error advises where it has another shape.
             batch_hint: what an error advises where the first axis alone differs; %s is the plan's.
 
         Raises:
@@ -55,7 +56,7 @@ class Arguments:
             raise InputError(f"{where} is a {type(tensor).__name__}, expected a tensor of shape {spec.shape}")
         if tuple(tensor.shape) != spec.shape:
             got = tuple(tensor.shape)
-            hint = "reset and make a new stream, or resize the frame, when the source changes its size"
+            hint = size_hint
             if got[1:] == spec.shape[1:] and len(got) > 1:
                 hint = batch_hint % spec.shape[0]
             raise InputError(f"{where} has shape {got}, expected {spec.shape}; {hint}")

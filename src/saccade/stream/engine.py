@@ -77,6 +77,7 @@ class Engine:
                     name,
                     tensor[index : index + 1] if batch > 1 else tensor,
                     where=f"input {name!r} of number {index}",
+                    size_hint="make another engine for inputs of that size, or bring them to this one",
                     batch_hint="the plan was made for a batch of %s",
                 )
                 for name, tensor in zip(self.plan.inputs, given, strict=True)

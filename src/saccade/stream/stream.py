@@ -292,9 +292,14 @@ class Stream:
 
     def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
         given = zip(self.plan.inputs, self._arguments.flat(args, kwargs, what="stream"), strict=True)
-        where, hint = f"of frame {self.state.frames}", "the plan was made for a batch of %s: use one stream per video"
         return [
-            self._arguments.checked(name, tensor, where=f"input {name!r} {where}", batch_hint=hint)
+            self._arguments.checked(
+                name,
+                tensor,
+                where=f"input {name!r} of frame {self.state.frames}",
+                size_hint="reset and make a new stream, or resize the frame, when the source changes its size",
+                batch_hint="the plan was made for a batch of %s: use one stream per video",
+            )
             for name, tensor in given
         ]
 
