@@ -44,7 +44,8 @@ class MovingClips:
         return len(self.arrays["label"])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {key: np.array(value[index]) for key, value in self.arrays.items()}
+        numbers = {key: value[index] for key, value in self.arrays.items() if key != "frames"}
+        return {"frames": np.array(self.arrays["frames"][index]), **numbers}
 
 
 def augment_moving(sample: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def measure(model: ReducedModel, data: Any, *, batch: int = 20) -> dict[str, flo
         dense, overhead = policies.dense_macs, overhead + float(policies.overhead.sum())
     each, truth = torch.cat(macs), torch.tensor(labels)
     top = 100 * top_k_accuracy(torch.cat(scores), truth)
-    within = [float(each[truth == label].std()) / dense for label in truth.unique()]
+    within = [float(each[truth == label].std(correction=0)) / dense for label in truth.unique()]
     return {
         "top1": top,
         "macs": float(each.mean()),

@@ -11,10 +11,12 @@ from torch import nn
 
 import recipes.act_clips
 import recipes.methods
+import recipes.moving_clips
 import recipes.pose_clips
 import recipes.street_clips
 from recipes.methods import METHODS, Method, Pressure, freeze_norms, parameter_groups
 from recipes.pose_clips import cut, light, mirror, turn
+from recipes.reduction import Stage, rank_correlation
 from saccade.errors import RecipeError
 from saccade.skip import Gumbel, Skip, convert
 from saccade.train import evaluate, load_recipe, read_weights, train
@@ -118,6 +120,8 @@ def small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(recipes.methods, "SHARES", (0.4,))
     monkeypatch.setattr(recipes.act_clips, "CACHE", cache)
     monkeypatch.setattr(recipes.act_clips, "SCENES", {"train": 4, "test": 3})
+    monkeypatch.setattr(recipes.moving_clips, "CACHE", cache)
+    monkeypatch.setattr(recipes.moving_clips, "CLIPS", {"train": 12, "validation": 4, "test": 7})
 
 
 @pytest.mark.usefixtures("small")
@@ -150,3 +154,38 @@ def test_frozen_norms_are_the_batch_norms_only() -> None:
     network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(), nn.LayerNorm(2)).train()
     freeze_norms(network)
     assert [module.training for module in network] == [False, True, True]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("network", ["r2plus1d", "x3d", "i3d"])
+def test_reduced_networks_go_on_from_a_dense_one_in_two_stages(network: str, tmp_path: Path) -> None:
+    path, options = "recipes/reduction.py", {"network": network}
+    recipe = load_recipe(path, {**options, "steps": 1})
+    dense = train(recipe, tmp_path / "dense", accelerator="cpu", tensorboard=False)
+    found = evaluate(recipe, read_weights(dense.folder)).metrics
+    assert found["macs"] == found["dense_macs"]
+    for method in ("both", "time", "channels"):
+        chosen = {**options, "steps": 2, "method": method, "start": str(tmp_path / "dense")}
+        recipe = load_recipe(path, chosen)
+        folder = train(recipe, tmp_path / method, accelerator="cpu", tensorboard=False).folder
+        reduced = evaluate(recipe, read_weights(folder)).metrics
+        assert 0 <= reduced["top1"] <= 100
+        assert reduced["least_macs"] <= reduced["macs"] <= reduced["most_macs"]
+        assert 0 < reduced["overhead"] < 0.2
+        assert reduced["dense_macs"] == found["dense_macs"]
+
+
+def test_the_efficiency_loss_waits_for_its_stage() -> None:
+    stage, weights = Stage(0.8, steps=10), []
+    for step in range(1, 11):
+        stage(nn.Identity(), step)
+        weights.append(stage.now)
+    assert weights == [0.0] * 4 + [0.8] * 6
+
+
+def test_ranks_are_correlated_and_ties_share_theirs() -> None:
+    one = torch.tensor([1.0, 5.0, 5.0, 9.0])
+    assert rank_correlation(one, one.exp()) == pytest.approx(1)
+    assert rank_correlation(one, -one) == pytest.approx(-1)
+    assert rank_correlation(one, torch.tensor([1.0, 2.0, 3.0, 4.0])) == pytest.approx(0.9**0.5)
+    assert rank_correlation(one, torch.ones(4)) == 0
