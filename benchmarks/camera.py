@@ -5,9 +5,9 @@
 
 Rendered scenes are windows of each network's input size that move over one large rendered street (static camera, sensor
 noise, H.264), so that a movement by whole pixels is one of the input's too: "still", pans by 1, 8 and 32 pixels per
-frame, and a shake of up to 4 pixels either way. Real clips are scaled to the input, as everywhere. Both streams see the
-same frames in turn; `error` and `agreement` compare them with a full pass of the same engine. The first frame is left
-out.
+frame, and a shake of up to 4 pixels either way. Real clips are scaled to the input, as everywhere. In "noise" every
+pixel of every frame is new, so that there is nothing to gain. Both streams and one whose every frame is a reference
+frame see the same frames in turn; `error` and `agreement` compare with the latter. The first frame is left out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from saccade.zoo import load_model
 
 CLIPS = ("dashcam-highway.mp4", "bedroom.mp4")
 PANS = {"pan 1": 1, "pan 8": 8, "pan 32": 32}
-SCENES = ("still", *PANS, "shake")
+NOISE = "noise"
+SCENES = ("still", *PANS, "shake", NOISE)
 MARGIN = 8  # pixels around the window, for the shake
 TOLERANCES = (0.0, 0.03)
 CAMERAS = ("still", "moving")
@@ -65,6 +66,11 @@ def path_of(scene: str, frames: int, seed: int) -> NDArray[np.int64]:
 
 def rendered(scene: str, size: tuple[int, int], frames: int, seed: int) -> Iterator[NDArray[np.uint8]]:
     """Yields a rendered scene's frames (H, W, 3)."""
+    if scene == NOISE:
+        draw = np.random.default_rng([seed, 5])
+        for _ in range(frames):
+            yield draw.integers(0, 256, (*size, 3), dtype=np.uint8)
+        return
     path = path_of(scene, frames, seed)
     width = size[1] + int(path[:, 1].max()) + MARGIN
     large = StreetConfig(seed=seed, frames=frames, height=size[0] + 2 * MARGIN, width=width + width % 2)
@@ -95,14 +101,15 @@ def run(name: str, scene: str, frames: int, tolerance: float, plan: saccade.Plan
     """Returns the row of one network, scene and tolerance."""
     axes = [plan.values[ref.name].channel_axis for ref in plan.outputs]
     streams = {camera: saccade.Stream(plan, tolerance=tolerance, camera=camera) for camera in CAMERAS}
-    courses = {camera: Course() for camera in CAMERAS}
+    streams["dense"] = saccade.Stream(plan, reference_every=1)
+    courses = {camera: Course() for camera in streams}
     height, width = plan.values[plan.inputs[0]].shape[2:]
     source = filmed(scene, frames) if scene in CLIPS else rendered(scene, (height, width), frames, FIRST_SEED)
     count = 0
     for count, frame in enumerate(source, start=1):
-        order = CAMERAS if count % 2 else CAMERAS[::-1]
+        order = list(streams)[:: 1 if count % 2 else -1]
         given = {camera: pytree.tree_leaves(streams[camera](frame)) for camera in order}
-        wanted = pytree.tree_leaves(streams["still"].full_pass(frame))
+        wanted = given["dense"]
         for camera, outputs in given.items() if count > 1 else ():
             cost, course = streams[camera].cost, courses[camera]
             course.spent += cost.executed_macs + cost.gate_macs
@@ -113,6 +120,7 @@ def run(name: str, scene: str, frames: int, tolerance: float, plan: saccade.Plan
             agreement = argmax_agreement(outputs, wanted, axes)
             course.agreements += [] if agreement is None else [agreement]
     row: dict[str, Any] = {"network": name, "scene": scene, "tolerance": tolerance, "frames": count}
+    row["dense_ms"] = statistics.median(courses.pop("dense").ms)
     for camera, course in courses.items():
         row[camera] = {
             "macs_share": course.spent / course.dense,
@@ -126,13 +134,14 @@ def run(name: str, scene: str, frames: int, tolerance: float, plan: saccade.Plan
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Returns the rows as a Markdown table; of each pair of numbers the first is "still", the second "moving"."""
-    lines = ["| | | tolerance | macs, share of dense | frames moved | error | ms |", "|---|---|---|---|---|---|---|"]
+    lines = ["| | | tolerance | macs, share of dense | frames moved | error | ms | dense ms |", "|---" * 8 + "|"]
     for row in rows:
         still, moving = (row[camera] for camera in CAMERAS)
         lines.append(
             f"| {row['network']} | {row['scene']} | {row['tolerance']:g} "
             f"| {still['macs_share']:.3f} / {moving['macs_share']:.3f} | {moving['moved_frames']:.2f} "
-            f"| {still['error']:.2g} / {moving['error']:.2g} | {still['ms']:.1f} / {moving['ms']:.1f} |"
+            f"| {still['error']:.2g} / {moving['error']:.2g} | {still['ms']:.1f} / {moving['ms']:.1f} "
+            f"| {row['dense_ms']:.1f} |"
         )
     return "\n".join(lines)
 

@@ -15,7 +15,6 @@ from saccade.kernels import cpu
 NATIVE: Any = cpu.native_module()
 if NATIVE is None:
     pytest.skip(f"no native module: {cpu.why_missing()}", allow_module_level=True)
-ISAS = cpu.machine_isas()
 CHANNELS = (1, 3, 15, 16, 17, 33, 64, 65)
 UNTOUCHED = -12345.0
 

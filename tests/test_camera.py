@@ -24,6 +24,7 @@ from saccade.kernels import cpu
 from saccade.stream.camera import Geography, find_shift, shares_by_step, why_fixed
 from saccade.stream.moves import Move, moved
 from saccade.stream.native.moving import move_in_place
+from tests.instruction_sets import every_isa
 
 needs_native = pytest.mark.skipif(cpu.native_module() is None, reason="there is no native engine")
 SIZES = [(13, 17), (8, 31), (24, 32), (19, 40)]
@@ -88,7 +89,7 @@ def test_threshold_0_stays_a_full_pass_however_the_picture_moves(seed: int, reco
 
 @needs_native
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("isa", cpu.machine_isas())
+@every_isa
 def test_drawn_networks_stay_a_full_pass(isa: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Operators and sizes of every kind, most of them tied to places in the picture in some way."""
     monkeypatch.setenv(cpu.ISA_VARIABLE, isa)

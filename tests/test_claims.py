@@ -204,6 +204,9 @@ def test_a_start_whose_weights_are_lost_is_trained_again_and_keeps_its_row(
         assert results.done(after)
     assert (one.folder / "weights.safetensors").read_text() == "only trained"
     assert capsys.readouterr().out.count("trained again") == 1  # not where nothing waits for it
+    more = Run("a/after/1", "x.py", {}, ("plain",), start="a/one/0")
+    assert carry_out([one, after, more], results, module="worker", workers=2, minutes=None) == []
+    assert "trained again" not in capsys.readouterr().out  # nor where the weights are there
 
 
 WEIGHING = """

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from saccade.kernels import cpu
+from tests.instruction_sets import every_isa
 
 pytestmark = pytest.mark.skipif(cpu.native_module() is None, reason="there is no native engine")
-ISAS = cpu.machine_isas()
 EPS = torch.finfo(torch.float32).eps
 
 
@@ -28,7 +28,7 @@ def chosen(count: int, seed: int) -> Tensor:
     return mask.nonzero().flatten().to(torch.int32)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("channels", [1, 3, 8, 13, 32, 70])
 @pytest.mark.parametrize("absolute", [False, True])
@@ -74,7 +74,7 @@ def test_scores(
     assert bool((error <= (8 + terms**0.5) * EPS * scale.flatten()[positions.long()]).all())
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("channels", [1, 3, 8, 13, 32, 70])
 @pytest.mark.parametrize("asked", ["rows", "norms", "both"])
@@ -102,7 +102,7 @@ def test_differences(isa: str, dtype: torch.dtype, channels: int, asked: str) ->
         torch.testing.assert_close(norms.double(), change.double().abs().sum(1), rtol=8 * EPS, atol=0)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("channels", [1, 3, 8, 13, 32, 70])
 @pytest.mark.parametrize("add", [True, False])
 def test_sums(isa: str, channels: int, add: bool) -> None:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.instruction_sets import ISAS, every_isa
 from tests.native_convolution import Case, Native, bits, case, worst_errors
-from tests.native_producers import ISAS, every, to_rows
+from tests.native_producers import every, to_rows
 
 DTYPES = (torch.float32, torch.bfloat16)
 # Channels around the widths of vectors (4, 8, 16), blocks (8, 16, 32) and matrix tiles (32), and sums longer than a
@@ -177,7 +178,7 @@ def test_a_position_has_the_same_bits_whichever_are_computed_beside_it(convoluti
             assert torch.equal(bits(native(positions)), whole[positions])
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_a_call_with_more_positions_than_a_chunk_has_the_same_bits(isa: str) -> None:
     for convolution in (case((47, 53), 16, 130, kernel=3, pad=1), case((47, 53), 8, 10, groups=2)):
         for dtype in DTYPES:
@@ -187,7 +188,7 @@ def test_a_call_with_more_positions_than_a_chunk_has_the_same_bits(isa: str) -> 
             assert torch.equal(torch.cat(parts), whole)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_a_prefix_of_the_channels_has_the_bits_of_all_of_them(isa: str) -> None:
     for convolution in (
         PLAIN[13],
@@ -208,7 +209,7 @@ def test_a_prefix_of_the_channels_has_the_bits_of_all_of_them(isa: str) -> None:
                 assert torch.equal(bits(native(positions, prefix)), whole[:, :prefix])
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_wider_rows_give_the_same_bits(isa: str) -> None:
     for convolution in (*PLAIN[8:14], *PLAIN[20:26], *GROUPED[:3], *SMALL_GROUPS[:3], SMALL_GROUPS[5], TRANSPOSED[1]):
         for dtype in DTYPES:
@@ -220,7 +221,7 @@ def test_wider_rows_give_the_same_bits(isa: str) -> None:
             assert all(torch.equal(each, narrow) for each in wide)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_nan_and_infinities_reach_the_positions_that_read_them_and_no_others(isa: str) -> None:
     convolution = case((9, 40), 32, 33, kernel=3, pad=1)
     for dtype, special in itertools.product(DTYPES, (float("nan"), float("inf"))):

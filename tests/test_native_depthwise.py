@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.instruction_sets import ISAS, every_isa
 from tests.native_producers import (
     CHANNELS,
-    ISAS,
     NATIVE,
     UNTOUCHED,
     Rows,
@@ -138,7 +138,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.size} by {case.kernel}, stride {case.stride}")
 def test_depthwise_convolution_is_as_exact_as_torch(isa: str, case: Case) -> None:
     for dtype in (torch.float32, torch.bfloat16):
@@ -172,7 +172,7 @@ def test_depthwise_convolution_of_any_shape_errs_by_its_roundings_only(
         assert ((ours.double() - exact).abs() <= bound).all(), isa
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("case", CASES[3:7], ids=lambda case: f"{case.kernel} stride {case.stride}")
 def test_depthwise_convolution_gives_the_same_however_the_positions_are_split(isa: str, case: Case) -> None:
     for channels, dtype in itertools.product(CHANNELS, (torch.float32, torch.bfloat16)):
@@ -182,7 +182,7 @@ def test_depthwise_convolution_gives_the_same_however_the_positions_are_split(is
         assert_the_same_however_split(native, count, torch.Generator().manual_seed(channels))
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_a_prefix_has_the_bits_of_the_complete_rows(isa: str) -> None:
     case = CASES[3]
     x, weight, bias = case.numbers(65, torch.float32)
@@ -193,7 +193,7 @@ def test_a_prefix_has_the_bits_of_the_complete_rows(isa: str) -> None:
         assert torch.equal(native(positions, prefix), whole[:, :prefix])
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_padding_is_not_read(isa: str) -> None:
     case = CASES[3]
     x, weight, _ = case.numbers(17, torch.float32)

@@ -13,6 +13,7 @@ from saccade.kernels import cpu
 from saccade.masks import ValueSpec
 from saccade.stream.gate import Gate
 from saccade.stream.record import AccumulatedRecord, CoarseRecord, Record, ReferenceRecord
+from tests.instruction_sets import every_isa
 from tests.native_rows import (
     ACCUMULATED,
     ANNOUNCE_ALL,
@@ -26,7 +27,6 @@ from tests.native_rows import (
 )
 
 pytestmark = pytest.mark.skipif(native is None, reason=f"no native module: {cpu.why_missing()}")
-every_isa = pytest.mark.parametrize("isa", cpu.machine_isas())
 
 CHANNELS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130)
 FORMS = {"all": ANNOUNCE_ALL, "exact": EXACT, "reference": REFERENCE, "accumulated": ACCUMULATED}

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.instruction_sets import every_isa
 from tests.native_producers import (
     CHANNELS,
-    ISAS,
     Rows,
     assert_as_exact_as_torch,
     assert_the_same_however_split,
@@ -55,7 +55,7 @@ def native_reduce(isa: str, kind: str, x: Tensor, members: Tensor, positions: Te
     )
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("kind", REDUCTIONS)
 @pytest.mark.parametrize(
     ("size", "dims"),
@@ -87,7 +87,7 @@ def test_reductions_are_as_exact_as_torch(isa: str, kind: str, size: tuple[int, 
             assert_as_exact_as_torch(results)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize(("kind", "function"), [("mean", F.adaptive_avg_pool1d), ("max", F.adaptive_max_pool1d)])
 def test_outputs_may_reduce_fewer_members_than_others(
     isa: str, kind: str, function: Callable[[Tensor, int], Tensor]
@@ -105,7 +105,7 @@ def test_outputs_may_reduce_fewer_members_than_others(
     assert_as_exact_as_torch(results)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("kind", ["max", "min"])
 def test_extremes_keep_nan_as_torch_does(isa: str, kind: str) -> None:
     for channels in CHANNELS:
@@ -118,7 +118,7 @@ def test_extremes_keep_nan_as_torch_does(isa: str, kind: str) -> None:
         torch.testing.assert_close(ours, expected, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_large_values_that_cancel_are_summed_as_exactly_as_torch_does(isa: str) -> None:
     x = torch.randn(1, 33, 1, 1000, generator=torch.Generator().manual_seed(0)) * 1e6
     x = torch.cat([x, -x.flip(3) + 1], dim=3)
@@ -126,7 +126,7 @@ def test_large_values_that_cancel_are_summed_as_exactly_as_torch_does(isa: str) 
     assert_as_exact_as_torch([(ours, to_rows(x.sum(3)), to_rows(x.double().sum(3)))])
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("kind", REDUCTIONS)
 def test_reductions_give_the_same_however_the_positions_are_split(isa: str, kind: str) -> None:
     for channels in CHANNELS:
@@ -171,7 +171,7 @@ def lines(width: int, factor: float, offset: float, dtype: torch.dtype) -> Tenso
     return (torch.randn(69, width, generator=generator) * factor + offset).to(dtype)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("kind", ["softmax", "log_softmax"])
 @pytest.mark.parametrize(("factor", "offset"), [(1.0, 0.0), (20.0, 50.0), (0.01, -3.0)])
 def test_softmax_is_as_exact_as_torch(isa: str, kind: str, factor: float, offset: float) -> None:
@@ -182,7 +182,7 @@ def test_softmax_is_as_exact_as_torch(isa: str, kind: str, factor: float, offset
         assert_as_exact_as_torch([(ours, function(x.float(), -1), function(x.double(), -1))])
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("kind", ["softmax", "log_softmax"])
 def test_softmax_of_nan_and_infinities_is_torchs(isa: str, kind: str) -> None:
     for width in WIDTHS:
@@ -197,7 +197,7 @@ def test_softmax_of_nan_and_infinities_is_torchs(isa: str, kind: str) -> None:
         assert_as_exact_as_torch([(ours, getattr(torch, kind)(x, -1), exact)])
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize(("factor", "offset"), [(1.0, 0.0), (3.0, 100.0), (0.001, 0.0)])
 @pytest.mark.parametrize("affine", ["both", "scale", "shift", "neither"])
 def test_layer_norm_is_as_exact_as_torch(isa: str, factor: float, offset: float, affine: str) -> None:
@@ -213,7 +213,7 @@ def test_layer_norm_is_as_exact_as_torch(isa: str, factor: float, offset: float,
         assert_as_exact_as_torch([(ours, theirs, exact)])
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("kind", LINES)
 def test_normalisation_gives_the_same_however_the_positions_are_split(isa: str, kind: str) -> None:
     for width in WIDTHS:

@@ -17,7 +17,8 @@ from saccade.kernels.call import Ref, make_call
 from saccade.kernels.rule import Scope
 from saccade.kernels.window import CONVOLUTION, POOLING
 from saccade.masks import ValueSpec
-from tests.native_producers import ISAS, NATIVE, three
+from tests.instruction_sets import ISAS, every_isa
+from tests.native_producers import NATIVE, three
 
 GUARD = 64  # bytes around a mask that nobody may touch
 
@@ -140,7 +141,7 @@ WIDE = [
 ]
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("window", WIDE, ids=lambda window: f"{window.size} by {window.kernel}")
 def test_dilate_takes_maps_of_any_size(isa: str, window: Window) -> None:
     positions = math.prod(window.size)
@@ -149,7 +150,7 @@ def test_dilate_takes_maps_of_any_size(isa: str, window: Window) -> None:
         assert torch.equal(dilate(isa, window, mask), rule_of_a_convolution(window, mask))
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_dilate_of_one_position_is_what_its_definition_says(isa: str) -> None:
     window = Window((9, 11), (3, 2), (2, 1), (1, 1), (2, 3))
     for y, x in itertools.product(range(9), range(11)):
@@ -162,7 +163,7 @@ def test_dilate_of_one_position_is_what_its_definition_says(isa: str) -> None:
         assert torch.equal(dilate(isa, window, mask), expected)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_dilate_adds_to_what_was_set_before(isa: str) -> None:
     for kernel, pad in ((1, 0), (3, 1)):
         window = Window((33, 65), (kernel, kernel), (1, 1), (pad, pad), (1, 1), batch=2)
@@ -170,7 +171,7 @@ def test_dilate_adds_to_what_was_set_before(isa: str) -> None:
         assert torch.equal(dilate(isa, window, mask, before), rule_of_a_convolution(window, mask) | before)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("size", [(13, 17), (6, 7), (64, 64), (1, 1)])
 @pytest.mark.parametrize(("kernel", "stride", "pad"), [(2, 2, 0), (3, 2, 1), (3, 3, 1), (5, 1, 2)])
 def test_dilate_is_the_support_of_pooling_with_sizes_rounded_up(
@@ -197,7 +198,7 @@ COUNTS = (0, 1, 7, 8, 9, 15, 16, 31, 33, 63, 64, 65, 127, 128, 129, 1000, 4097)
 SHARES = (0.0, 0.01, 0.3, 0.97, 1.0)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_mask_or_is_the_union(isa: str) -> None:
     for count, share in itertools.product(COUNTS, SHARES):
         mask, before = random_mask(count, share=share), random_mask(count, share=0.2, seed=1)
@@ -226,7 +227,7 @@ def maps(count: int, size: int) -> dict[str, Tensor]:
     return {name: torch.where((each < 0) | (each >= size), -1, each).int() for name, each in named.items()}
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_mask_or_map_follows_the_map(isa: str) -> None:
     for count, share in itertools.product(COUNTS, SHARES):
         for size in (1, 63, 200, 5000):
@@ -243,7 +244,7 @@ def test_mask_or_map_follows_the_map(isa: str) -> None:
                 assert torch.equal(storage, expected), name
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_collect_lists_what_is_set(isa: str) -> None:
     for count, share in itertools.product(COUNTS, SHARES):
         mask = random_mask(count, share=share)
@@ -255,7 +256,7 @@ def test_collect_lists_what_is_set(isa: str) -> None:
         assert (positions[count:] == -7).all()
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_collect_finds_a_single_position_anywhere(isa: str) -> None:
     positions = torch.empty(200, dtype=torch.int32)
     for at in range(200):

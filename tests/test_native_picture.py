@@ -21,9 +21,9 @@ from saccade.kernels import cpu
 from saccade.preprocess import Preprocess
 from saccade.stream.picture import Picture, _table
 from saccade.video import Frame
+from tests.instruction_sets import ISAS, every_isa
 
 Array = npt.NDArray[Any]
-ISAS = cpu.machine_isas()
 pytestmark = pytest.mark.skipif(not ISAS, reason=f"no native module: {cpu.why_missing()}")
 
 FITS = [{"fit": "resize"}, {"fit": "letterbox"}, {"fit": "crop"}, {"fit": "crop", "crop_fraction": 0.875}]
@@ -113,7 +113,7 @@ def fresh(p: Preprocess, frame: Array, isa: str) -> torch.Tensor:
 # Values
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("fit", FITS, ids=lambda fit: "-".join(map(str, fit.values())))
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize("antialias", [True, False])
@@ -152,7 +152,7 @@ def test_values_are_those_of_preprocess_whatever_the_settings(p: Preprocess, sou
     assert worst <= 2e-6 * (span(p) + max(map(abs, p.mean)) / min(p.std))
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("channels", ["rgb", "bgr", "grey"])
 @pytest.mark.parametrize("fields", [{}, {"mean": (0.3,), "std": (0.7,)}, {"size": (80, 90), "fit": "letterbox"}])
 @pytest.mark.parametrize("width", [1, 5, 16, 21, 43, 90])
@@ -251,7 +251,7 @@ WIDE = [
 ]
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("p", WIDE, ids=lambda p: f"{p.size[0]}x{p.size[1]}")
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.999])
 def test_noise_of_any_density_is_found_where_it_is(isa: str, p: Preprocess, share: float) -> None:
@@ -269,7 +269,7 @@ def test_noise_of_any_density_is_found_where_it_is(isa: str, p: Preprocess, shar
         assert torch.equal(followed.rows, fresh(p, frame, isa))
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("source", [(20, 90), (21, 171)])
 @pytest.mark.parametrize("fields", [{}, {"size": (31, 130)}, {"size": (9, 37)}, {"size": (64, 64), "fit": "letterbox"}])
 def test_what_did_not_change_is_not_computed(isa: str, source: tuple[int, int], fields: dict[str, Any]) -> None:
@@ -291,7 +291,7 @@ def test_what_did_not_change_is_not_computed(isa: str, source: tuple[int, int], 
             assert count == want.sum()
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_changes_far_apart_leave_what_is_between(isa: str) -> None:
     p = Preprocess()
     followed = Picture(p, (2, 200), isa)
@@ -307,7 +307,7 @@ def test_changes_far_apart_leave_what_is_between(isa: str) -> None:
     assert not written[1].any()
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("fit", FITS, ids=lambda fit: "-".join(map(str, fit.values())))
 def test_an_equal_frame_costs_no_position_and_a_reset_all(isa: str, fit: dict[str, Any]) -> None:
     p = Preprocess(size=(32, 40), **fit, pad_value=9.0)
@@ -362,7 +362,7 @@ def test_pictures_in_several_threads_do_not_mix() -> None:
 # What is taken for a frame
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_every_kind_of_frame_gives_the_same_and_is_left_as_it_was(isa: str) -> None:
     p = Preprocess(size=(17, 31), channels="bgr", mean=(0.5,))
     frame = picture(20, 30)

@@ -18,15 +18,15 @@ import saccade
 from saccade.graph import Plan
 from saccade.kernels import cpu
 from saccade.stream.native import why_unfit
+from tests.instruction_sets import EACH_ISA, ISAS
 
 pytestmark = pytest.mark.skipif(cpu.native_module() is None, reason="there is no native engine")
-ISAS = cpu.machine_isas()
 RECORDS = ["reference", "coarse", "accumulated"]
 PRECISIONS = ["float32", "bfloat16"]
 FITTING = [case for case in CASES if case.name != "cast"]  # that one computes in float64
 
 
-@pytest.fixture(params=ISAS)
+@pytest.fixture(params=EACH_ISA)
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv(cpu.ISA_VARIABLE, request.param)
     name: str = request.param
@@ -279,7 +279,7 @@ def test_every_step_of_a_network_follows_the_rule(
     assert quiet > 10 or setting == {"threshold": 0.0}
 
 
-@pytest.mark.parametrize("isa_name", ISAS)
+@pytest.mark.parametrize("isa_name", EACH_ISA)
 def test_every_instruction_set_follows_the_rule(isa_name: str, plans: dict[int, Plan], monkeypatch: Any) -> None:
     monkeypatch.setenv(cpu.ISA_VARIABLE, isa_name)
     for record in RECORDS:

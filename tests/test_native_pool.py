@@ -20,6 +20,7 @@ from saccade.errors import InputError, PoolError, StateError
 from saccade.graph import Plan
 from saccade.kernels import cpu
 from saccade.stream import pool as pooling
+from tests.instruction_sets import every_isa
 
 SIZE = (13, 17)
 STREAMS = 4
@@ -79,7 +80,7 @@ def test_a_pool_gives_what_each_stream_gives_alone(pool: saccade.StreamPool) -> 
 
 
 @needs_native
-@pytest.mark.parametrize("isa", cpu.machine_isas())
+@every_isa
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_every_instruction_set_runs_in_every_thread(
     plan: Plan, isa: str, precision: str, monkeypatch: pytest.MonkeyPatch

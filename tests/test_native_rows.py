@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saccade.kernels import cpu
+from tests.instruction_sets import every_isa
 from tests.native_rows import OPS, Operation, apply_rows, indices, load_rows, native
 
 pytestmark = pytest.mark.skipif(native is None, reason=f"no native module: {cpu.why_missing()}")
-every_isa = pytest.mark.parametrize("isa", cpu.machine_isas())
 
 CHANNELS = (1, 3, 15, 16, 17, 63, 64, 65, 130)
 COUNTS = (1, 2, 7, 100)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.instruction_sets import every_isa
 from tests.native_producers import (
     CHANNELS,
-    ISAS,
     NATIVE,
     Rows,
     assert_as_exact_as_torch,
@@ -120,7 +120,7 @@ def random(case: Case, channels: int, dtype: torch.dtype = torch.float32) -> Ten
     return torch.randn(case.batch, channels, *case.size, generator=generator).to(dtype)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("case", CASES + DILATED, ids=name)
 def test_max_pooling_picks_the_number_torch_picks(isa: str, case: Case) -> None:
     for channels, dtype in itertools.product(CHANNELS, (torch.float32, torch.bfloat16)):
@@ -132,7 +132,7 @@ def test_max_pooling_picks_the_number_torch_picks(isa: str, case: Case) -> None:
             assert torch.equal(ours, to_rows(expected))
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_max_pooling_keeps_nan_and_infinities_as_torch_does(isa: str) -> None:
     case = Case((9, 11), (3, 3), (2, 1), (1, 1))
     for channels in CHANNELS:
@@ -147,7 +147,7 @@ def test_max_pooling_keeps_nan_and_infinities_as_torch_does(isa: str) -> None:
         torch.testing.assert_close(ours, to_rows(expected), rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("case", CASES, ids=name)
 @pytest.mark.parametrize(("include", "divisor"), [(True, 0), (False, 0), (True, 7), (False, -2)])
 def test_average_pooling_divides_as_torch_does(isa: str, case: Case, include: bool, divisor: int) -> None:
@@ -167,7 +167,7 @@ def test_average_pooling_divides_as_torch_does(isa: str, case: Case, include: bo
         assert_as_exact_as_torch(results)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize("kind", ["max", "average"])
 def test_pooling_gives_the_same_however_the_positions_are_split(isa: str, kind: str) -> None:
     case = Case((11, 19), (3, 3), (2, 1), (1, 1), batch=2)
@@ -240,7 +240,7 @@ def native_interpolate(
     )
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 @pytest.mark.parametrize(("size", "out_size"), SIZES)
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_interpolation_is_as_exact_as_torch(
@@ -258,7 +258,7 @@ def test_interpolation_is_as_exact_as_torch(
         assert_as_exact_as_torch(results)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_an_axis_that_keeps_its_size_reads_one_input(isa: str) -> None:
     x = torch.zeros(1, 17, 4, 3)
     x[..., 1, :] = float("nan")
@@ -267,7 +267,7 @@ def test_an_axis_that_keeps_its_size_reads_one_input(isa: str) -> None:
     assert not ours[[0, 2, 3]].isnan().any()
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@every_isa
 def test_interpolation_gives_the_same_however_the_positions_are_split(isa: str) -> None:
     for channels in CHANNELS:
         x = torch.randn(2, channels, 3, 5, 4, generator=torch.Generator().manual_seed(channels))

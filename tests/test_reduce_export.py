@@ -13,6 +13,7 @@ from saccade.kernels import cpu
 from saccade.reduce import Reduce, ReducedModel, convert
 from saccade.reduce.policies import Policies
 from saccade.zoo.tsn import tsn
+from tests.instruction_sets import every_isa
 
 
 class Clips(nn.Module):
@@ -105,7 +106,7 @@ def test_threads_and_instruction_sets_agree() -> None:
         torch.testing.assert_close(found[0], outputs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("isa", cpu.machine_isas())
+@every_isa
 def test_every_instruction_set_follows_the_gates(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cpu.ISA_VARIABLE, isa)
     model, clips, wanted, _ = converted("clips", Reduce(time=3, channels=3))
