@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from gated_networks import Gated
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from benchmarks.adapting import ratio_at
 from saccade import Gate, Plan, Preprocess, Stream, make_plan
@@ -25,47 +23,14 @@ from saccade.calibrate.footage import Block, Clip, Footage
 from saccade.calibrate.measures import find_measure
 from saccade.calibrate.trial import Trial, Trials
 from saccade.errors import InputError
+from tests.small_footage import H, W, clip, pictures, small_plan
 
-H, W = 26, 32
 BUDGET = 0.3
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.Conv2d(6, 6, 3, padding=1)
-        self.c = nn.Conv2d(6, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.silu(self.a(x))
-        out: Tensor = self.c(x + F.silu(self.b(x)))
-        return out
 
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return make_plan(Net().eval(), torch.zeros(1, 3, H, W), preprocess=Preprocess(size=(H, W)), name="net")
-
-
-def pictures(count: int, *, still: bool = False) -> list[np.ndarray[Any, Any]]:
-    """Noise everywhere, and an inverted square that wanders."""
-    rng = np.random.default_rng(0)
-    ground = rng.integers(0, 255, (H, W, 3), dtype=np.uint8)
-    frames = []
-    for index in range(count):
-        frame = ground.copy()
-        if not still:
-            left = index % (W - 6)
-            frame[5:11, left : left + 6] = 255 - frame[5:11, left : left + 6]
-            frame = np.clip(frame.astype(int) + rng.integers(-3, 4, frame.shape), 0, 255).astype(np.uint8)
-        frames.append(frame)
-    return frames
-
-
-def clip(count: int = 80, **options: Any) -> Clip:
-    return Clip("made.mp4", lambda: pictures(count, **options))
+    return small_plan()
 
 
 @pytest.fixture(scope="module")

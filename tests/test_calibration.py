@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saccade import Audit, AuditReport, Calibration, Gate, Plan, Preprocess, Stream, make_plan
+from saccade import Audit, AuditReport, Calibration, Gate, Plan, Stream, make_plan
 from saccade.calibrate.calibrate import busiest, calibrate, halves, holdout
 from saccade.calibrate.footage import Block, Clip, Footage
 from saccade.calibrate.measures import find_measure
@@ -22,46 +22,12 @@ from saccade.errors import FileFormatError, InputError, StateError
 from saccade.kernels import cpu
 from saccade.stream.calibration import Holdout
 from saccade.stream.dense import dense_values
-
-H, W = 21, 30
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.Conv2d(6, 6, 3, padding=1)
-        self.c = nn.Conv2d(6, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.silu(self.a(x))
-        out: Tensor = self.c(x + F.silu(self.b(x)))
-        return out
+from tests.small_footage import H, Net, W, clip, pictures, small_plan
 
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return make_plan(Net().eval(), torch.zeros(1, 3, H, W), preprocess=Preprocess(size=(H, W)), name="net")
-
-
-def pictures(count: int, *, still: bool = False) -> list[np.ndarray[Any, Any]]:
-    rng = np.random.default_rng(0)
-    ground = rng.integers(0, 255, (H, W, 3), dtype=np.uint8)
-    frames = []
-    for index in range(count):
-        frame = ground.copy()
-        if not still:
-            left = index % (W - 6)
-            frame[5:11, left : left + 6] = 255 - frame[5:11, left : left + 6]
-            noise = rng.integers(-3, 4, frame.shape)
-            frame = np.clip(frame.astype(int) + noise, 0, 255).astype(np.uint8)
-        frames.append(frame)
-    return frames
-
-
-def clip(count: int = 60, **options: Any) -> Clip:
-    return Clip("made.mp4", lambda: pictures(count, **options))
+    return small_plan()
 
 
 # --- sensitivity
@@ -262,6 +228,9 @@ def test_audits_watch_over_what_was_calibrated(plan: Plan) -> None:
     assert (audit_of(own).tolerance, audit_of(own).measure) == (None, "relative_error")
     assert audit_of(labels, audit=Audit(tolerance=0.5)).tolerance == 0.5
     assert audit_of(relative, audit=Audit(measure="argmax")).tolerance is None
+    assert audit_of(relative, audit=Audit(action="refresh")).tolerance == 0.02
+    with pytest.raises(InputError, match="from which on to refresh"):
+        audit_of(own, audit=Audit(action="refresh"))
 
 
 def test_calibrations_of_other_plans_and_two_gates_are_refused(plan: Plan) -> None:

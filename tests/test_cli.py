@@ -212,7 +212,10 @@ def test_the_demo_compares_dense_and_stream(folder: Path, monkeypatch: pytest.Mo
         (["--record", "none"], "unknown record 'none'"),
         (["--audit-tolerance", "0.1"], "need --audit-every N"),
         (["--audit-every", "0"], "--audit-every"),
-        (["--audit-every", "9", "--audit-action", "refresh"], "refresh needs --audit-tolerance X"),
+        (
+            ["--audit-every", "9", "--audit-action", "refresh"],
+            "(Audit(tolerance=X), --audit-tolerance X)",
+        ),
         (["--audit-every", "9", "--audit-action", "stop"], "action is 'stop'; expected warn or refresh"),
         (["--out", "nowhere/seen.mp4"], "there is no folder"),
         (["--json", "nowhere/run.json"], "there is no folder"),

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from clips import clip
-from torch import nn
-from typer.testing import CliRunner
 
 from saccade import Calibration
-from saccade.cli.app import app
-
-H, W = 24, 32
-
-
-def saccade(*arguments: str | Path) -> Any:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+from tests.command_line import saccade, save_network
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with net.pt2 and clip.mp4, in which nothing of the user's own is found."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 4, 1)).eval()
-    torch.export.save(torch.export.export(net, (torch.zeros(1, 3, H, W),)), tmp_path / "net.pt2")
+    save_network(tmp_path / "net.pt2")
     clip(tmp_path / "clip.mp4", 40)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SACCADE_HOME", str(tmp_path / "home"))
@@ -54,7 +38,7 @@ def test_what_is_adapted_is_stored_beside_the_model_and_run_uses_it(folder: Path
     stored = Calibration.load(folder / "net.calibration")
     assert stored.method == "adapt"
     assert told["thresholds"] == {name: gate.threshold for name, gate in stored.gates.items()}
-    assert not list(folder.glob("*.progress"))
+    assert not list(folder.glob("*.adapting"))
 
     ran = saccade("run", "clip.mp4", "--model", "net.pt2", "--json", "-")
     assert ran.exit_code == 0

@@ -12,16 +12,14 @@ import pytest
 import torch
 from clips import clip
 from torch import nn
-from typer.testing import CliRunner
 
 from saccade import Preprocess, read_video
-from saccade.cli.app import app
 from saccade.cli.redundancy import cut_starts
 from saccade.errors import InputError
 from saccade.reduce import Rebuilt, Redundancy, Similarity, Thresholds, measure_redundancy
 from saccade.report.redundancy_plot import NAMED, PANELS, redundancy_by_layer
+from tests.command_line import H, W, saccade, save_network
 
-H, W = 24, 32
 FACTORIES = """
 import torch
 from torch import nn
@@ -46,20 +44,10 @@ def none():
 """
 
 
-def saccade(*arguments: str | Path) -> Any:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with net.pt2, mine.py and a.mp4 (30 frames) and b.mp4 (12 frames)."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 4, 1)).eval()
-    torch.export.save(torch.export.export(net, (torch.zeros(1, 3, H, W),)), tmp_path / "net.pt2")
+    save_network(tmp_path / "net.pt2")
     (tmp_path / "mine_redundancy.py").write_text(FACTORIES)
     clip(tmp_path / "a.mp4", 30)
     clip(tmp_path / "b.mp4", 12)

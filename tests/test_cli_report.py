@@ -13,17 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
-from typer.testing import CliRunner
 
-from saccade.cli.app import app
 from saccade.cli.loading import frames_to_run, shown_name, video_source
 from saccade.cli.options import StreamOptions
 from saccade.preprocess import Preprocess
 from saccade.video import write_video
-
-H, W = 24, 32
+from tests.command_line import H, W, saccade, save_network
 
 
 def pictures(count: int) -> list[Any]:
@@ -36,11 +31,8 @@ def pictures(count: int) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 4, 1)).eval()
     path = tmp_path_factory.mktemp("model") / "net & <co>.pt2"
-    torch.export.save(torch.export.export(net, (torch.zeros(1, 3, H, W),)), path)
+    save_network(path)
     return str(path)
 
 
@@ -49,13 +41,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_video("clip.mkv", pictures(8), fps=10)
     return tmp_path
-
-
-def saccade(*arguments: str | Path) -> Any:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def test_it_writes_the_page_and_says_where(model: str, folder: Path) -> None:

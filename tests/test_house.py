@@ -23,7 +23,7 @@ FLOORS = [
     {"kernels"},
     {"preprocess"},
     {"video"},
-    {"masks", "cost"},
+    {"masks", "cost", "named"},
     {"errors"},
 ]
 SAME_FLOOR = {

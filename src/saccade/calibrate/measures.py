@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +14,7 @@ from saccade.errors import InputError
 from saccade.evaluate.agreement import argmax_agreement, relative_error
 from saccade.evaluate.detection import Detections, matched_f1
 from saccade.graph.plan import Plan
+from saccade.named import current_folder_importable, named_function
 
 Outputs = list[Tensor]
 NAMES = ("relative", "argmax", "keypoints", "detections", "package.module:function")
@@ -109,7 +107,9 @@ def find_measure(
         return Measure(name, "1 - F1 of boxes paired from IoU 0.5 on", _detections(decode, plan.structured), smooth)
     module, colon, attribute = name.partition(":")
     if colon and attribute.isidentifier() and module:
-        return find_measure(_load(module, attribute, name), plan, decode=decode)
+        with current_folder_importable():
+            found = named_function(name, expected="package.module:function of (got, dense)", error=InputError)
+        return find_measure(torch.no_grad()(found), plan, decode=decode)
     raise InputError(f"there is no measure {name!r}; expected one of {', '.join(NAMES)}")
 
 
@@ -153,15 +153,3 @@ def _own(
         return number
 
     return distance
-
-
-def _load(module: str, attribute: str, name: str) -> Callable[[Any, Any], float]:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"the measure {name} cannot be imported: {error}; run where {module} can be found") from error
-    if not callable(found):
-        raise InputError(f"the measure {name} is a {type(found).__name__}; expected a function of (got, dense)")
-    return torch.no_grad()(found)

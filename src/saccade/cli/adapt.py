@@ -66,7 +66,7 @@ def adapt_command(
             executor=executor,
             threads=threads,
             seed=seed,
-            progress=path.with_suffix(".progress"),
+            progress=path.with_suffix(".adapting"),
             say=stage,
         )
     found.calibration.save(path)

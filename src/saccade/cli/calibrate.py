@@ -62,7 +62,7 @@ def calibrate_command(
             executor=executor,
             threads=threads,
             seed=seed,
-            progress=path.with_suffix(".progress"),
+            progress=path.with_suffix(".calibrating"),
             say=stage,
         )
     found.calibration.save(path)

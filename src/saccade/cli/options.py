@@ -40,10 +40,7 @@ class StreamOptions:
             if self.audit_tolerance is not None or self.audit_action is not None:
                 raise InputError("--audit-tolerance and --audit-action need --audit-every N: audit one frame in N")
             return None
-        action = self.audit_action or "warn"
-        if self.audit_tolerance is None and action == "refresh":
-            raise InputError("--audit-action refresh needs --audit-tolerance X: the error from which on to refresh")
-        return Audit(every=self.audit_every, tolerance=self.audit_tolerance, action=action)
+        return Audit(every=self.audit_every, tolerance=self.audit_tolerance, action=self.audit_action or "warn")
 
     def arguments(self) -> list[str]:
         """Returns these options as they are given on the command line, without those left at their defaults."""

@@ -82,14 +82,22 @@ class Audit:
 
 
 def settle_audit(every: int | None, audit: Audit | None, calibration: Calibration | None = None) -> Audit | None:
-    """Returns how to audit, given the short form, the long, and what the stream was calibrated for; None for not at
-    all."""
+    """Returns how to audit, from the short form, the long, and what the stream was calibrated for; None for not at all.
+
+    Raises:
+        InputError: what is found too large an error is to be refreshed, and nothing says from which error on.
+    """
     if every is not None:
         audit = replace(audit or Audit(), every=every)
-    if audit is None or audit.tolerance is not None or audit.measure != "relative_error" or calibration is None:
-        return audit
-    measure = _CALIBRATED.get(calibration.measure)
-    return audit if measure is None else replace(audit, tolerance=calibration.tolerance, measure=measure)
+    if audit is not None and audit.tolerance is None and audit.measure == "relative_error" and calibration is not None:
+        measure = _CALIBRATED.get(calibration.measure)
+        audit = audit if measure is None else replace(audit, tolerance=calibration.tolerance, measure=measure)
+    if audit is not None and audit.tolerance is None and audit.action == "refresh":
+        raise InputError(
+            "the audit's action is refresh, but it has no tolerance: give the error from which on to refresh "
+            "(Audit(tolerance=X), --audit-tolerance X), or calibrate the stream first"
+        )
+    return audit
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +10,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from saccade.errors import ModelError
+from saccade.named import current_folder_importable, named_function
 from saccade.zoo.loaded import LoadedModel, picture_preprocess
 
 EXPECTED = "a LoadedModel, or a pair (model, example input tensor or tuple of tensors)"
@@ -27,39 +22,15 @@ def load_from_factory(name: str) -> LoadedModel:
     Raises:
         ModelError: the module or the factory cannot be found, fails, or returns something else.
     """
-    module_name, _, attribute = name.partition(":")
-    with _current_folder_importable():
-        factory = _find(name, module_name, attribute)
+    attribute = name.partition(":")[2]
+    expected = f"package.module:factory, a function without arguments that returns {EXPECTED}"
+    with current_folder_importable():
+        factory = named_function(name, expected=expected, error=ModelError)
         try:
             made = factory()
         except Exception as error:
             raise ModelError(f"{name}: {attribute}() failed: {type(error).__name__}: {error}") from error
     return _as_loaded(name, attribute, made)
-
-
-def _find(name: str, module_name: str, attribute: str) -> Any:
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module_name + ".").startswith(error.name + "."):
-            raise ModelError(
-                f"{name}: there is no module {error.name!r}, neither installed nor in {os.getcwd()}. "
-                "Expected package.module:factory; run from the folder that holds the module."
-            ) from error
-        raise ModelError(f"{name}: importing {module_name} failed: {error}") from error
-    except Exception as error:
-        raise ModelError(f"{name}: importing {module_name} failed: {type(error).__name__}: {error}") from error
-    found = getattr(module, attribute, None)
-    if found is None:
-        near = difflib.get_close_matches(attribute, [key for key in vars(module) if not key.startswith("_")], n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise ModelError(f"{name}: {module_name} ({module.__file__}) has no {attribute!r}{hint}")
-    if not callable(found):
-        raise ModelError(
-            f"{name}: {attribute} is a {type(found).__name__}, not a function. Expected a function without "
-            f"arguments that returns {EXPECTED}."
-        )
-    return found
 
 
 def _as_loaded(name: str, attribute: str, made: Any) -> LoadedModel:
@@ -80,15 +51,3 @@ def _as_loaded(name: str, attribute: str, made: Any) -> LoadedModel:
                 name=name, model=model, example=tuple(example), preprocess=picture_preprocess(tuple(example))
             )
     raise ModelError(f"{name}: {attribute}() returned {got}; expected {EXPECTED}.")
-
-
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    """Puts the current folder first on the path, as `python -m` does."""
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
