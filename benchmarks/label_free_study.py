@@ -44,7 +44,8 @@ class Task:
         measure: as of `saccade.calibrate`.
         tolerance: of the measure; None for the natural floor.
         frames: searched and held out together.
-        minutes: to calibrate in; half of them come on top, to adapt in.
+        minutes: to calibrate in.
+        adapted: for how many minutes to adapt what was calibrated; 0 for not at all.
         threads: of the engine.
     """
 
@@ -54,6 +55,7 @@ class Task:
     tolerance: float | None
     frames: int
     minutes: float
+    adapted: float
     threads: int
 
     @property
@@ -106,7 +108,7 @@ def study(task: Task, folder: Path) -> dict[str, Any]:
             "attempts": found.attempts,
             "curves": curves(footage, measure, found, task.threads),
         }
-        if task.tolerance is None:
+        if task.adapted:
             row["adapted_steps"], row["curves"]["adapted"] = adapt(footage, measure, found, task)
     folder.mkdir(parents=True, exist_ok=True)
     known.save(folder / f"{task.name}.calibration")
@@ -149,7 +151,7 @@ def adapt(footage: Footage, measure: Measure, found: Calibrated, task: Task) -> 
         return 0, []
     budget = 1 / known.macs_ratio
     begin, _ = at_budget(trials, known.gates, footage.searched, budget)
-    gates, steps = adapted(trials, begin, Training(), budget=budget, minutes=task.minutes / 2)
+    gates, steps = adapted(trials, begin, Training(), budget=budget, minutes=task.adapted)
     return steps, curve(trials, gates)
 
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from saccade.calibrate.footage import Block
+from saccade.calibrate.scaling import scale_to_edge
 from saccade.calibrate.trial import Trial, Trials
 from saccade.errors import InputError
 from saccade.stream import Gate
 
-STEP, FINEST = 0.5, 0.01  # of the logarithm of the scale: first, and when to stop
-FARTHEST = 25.0  # beyond which nothing is looked for
+FINEST = 0.01  # distance of the logarithms of scales at which to stop
 CLOSE = 0.98  # share of the budget from which a scale will do
 
 
@@ -29,27 +29,20 @@ def at_budget(
     Raises:
         InputError: no factor keeps the budget.
     """
-    over = within = None
-    scale, step, least = 0.0, STEP, math.inf
+    least = math.inf
     best: tuple[dict[str, Gate], Trial] | None = None
-    while abs(scale) <= FARTHEST:
+
+    def attempt(scale: float) -> tuple[bool, bool]:
+        nonlocal least, best
         scaled = {name: gate.scaled(math.exp(scale)) for name, gate in gates.items()}
         trial = trials(scaled, blocks, distances=False)
         share = trial.macs / max(1, trial.dense_macs)
         least = min(least, share)
         if share <= budget:
-            within, best = scale, (scaled, trial)
-            if share >= CLOSE * budget:
-                break
-        else:
-            over = scale
-        if over is not None and within is not None:
-            if within - over < FINEST:
-                break
-            scale = (over + within) / 2
-        else:
-            scale += step if within is None else -step
-            step *= 1.5
+            best = scaled, trial
+        return share <= budget, CLOSE * budget <= share <= budget
+
+    scale_to_edge(attempt, upwards=False, finest=FINEST)
     if best is None:
         raise InputError(
             f"the budget {budget:g} cannot be met: whatever the thresholds, a frame costs at least {least:.3g} of the "

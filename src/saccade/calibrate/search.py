@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from saccade.calibrate.footage import Block
+from saccade.calibrate.scaling import scale_to_edge
 from saccade.calibrate.sensitivity import announcing_costs
 from saccade.calibrate.trial import Trial, Trials
 from saccade.graph.plan import Plan
@@ -25,8 +26,7 @@ WORTH_IT = 0.98  # of the cost before, above which a stride is taken for luck
 FARTHEST = 1.0  # no threshold moves by more than a factor e per sweep
 PROBING, FEWEST = 0.6, 8  # share of the time left for probes, and groups to form even where that is too little
 GUESSED = 0.01  # relative change of the output if all positions kept quiet about as much as they may
-FARTHEST_SCALE = 25.0  # logarithm of the common factor beyond which nothing is looked for
-STEP, FINEST = 0.5, 0.05  # of the logarithm of the scale: first, and when to stop
+FINEST = 0.05  # distance of the logarithms of scales at which to stop
 
 
 def first_guess(plan: Plan, weights: Mapping[str, Tensor]) -> Logs:
@@ -97,27 +97,17 @@ class Search:
             blocks: what to try them on, instead of the search's own.
             steps: most trials to make.
         """
-        low = high = None
-        scale, best = 0.0, None
-        step = STEP
-        for _ in range(steps):
+        best: Solution | None = None
+
+        def attempt(scale: float) -> tuple[bool, bool]:
+            nonlocal best
             shifted = {name: log + scale for name, log in logs.items()}
             trial = self.trials(self.gates(shifted), blocks or self.blocks)
-            if allowed(trial):
-                best, low = Solution(shifted, trial, scale), scale
-                if trial.macs == 0 and high is None:
-                    break  # nothing is computed any more: larger thresholds change nothing
-            else:
-                high = scale
-            if low is not None and high is not None:
-                if high - low < FINEST:
-                    break
-                scale = (low + high) / 2
-            else:
-                scale += step if low is not None else -step
-                step *= 1.5
-                if abs(scale) > FARTHEST_SCALE:
-                    break
+            if fits := allowed(trial):
+                best = Solution(shifted, trial, scale)
+            return fits, fits and trial.macs == 0  # nothing is computed any more: larger ones change nothing
+
+        scale_to_edge(attempt, upwards=True, finest=FINEST, steps=steps)
         return best
 
     def sweep(self, start: Solution, *, error: float) -> Solution:
