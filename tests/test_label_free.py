@@ -67,7 +67,9 @@ def test_the_page_tells_every_row() -> None:
     result = {"environment": {"machine": "m", "commit": "c"}, "frames": 9, "minutes": 2.0, "rows": [row()]}
     result["rows"].append(row() | {"asked": 0.01, "tolerance": 0.01})
     page = markdown(result)
-    assert "| net | a.mp4 | argmax | 0.02 | 8.00 | 2.83 | - | 1.25 | 0.01 | 0.03 | 99 % | 2 | 60 |" in page
+    assert (
+        "| net | a.mp4 | argmax | 0.02 | 8.00 | 2.83 | - | 1.25 | 0.01 | 0.03 | 99 % | 2 | 60 | 8.00 | 2.00 |" in page
+    )
     assert "| net | a.mp4 | argmax | 0.01 | 8.00 | 0.01, 0.03 | 8.00 | - | 2.83 |" in page
     assert "| net | a.mp4 | 1.5 | 9.5 | 2.5 | 0.25 | 0.01 | 0.01 | 1.5 |" in page
     assert "| net | a.mp4 | global | 1: 2.00 at 0.005; 1: 4.00 at 0.02 |" in page
