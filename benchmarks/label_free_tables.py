@@ -19,9 +19,9 @@ Made by `python -m benchmarks.label_free` from `benchmarks/results/label_free.js
 
 For every network and clip, thresholds were calibrated on earlier blocks of frames and everything below is of later
 ones that were held out. The tolerance is the clip's *floor*: the mean distance between two consecutive frames of the
-dense network itself. Calibrating keeps every frame searched on within it, so the mean over frames is far below;
-*at floor* is the macs ratio where the mean distance of held-out frames is the floor. *argmax* is the share of positions whose largest channel is another one, *relative* the L2 norm of
-the difference over the norm of the dense output.
+dense network itself. Calibrating keeps every frame searched on within it, so the mean over frames is far below; *at
+floor* is the macs ratio where the mean distance of held-out frames is the floor. *argmax* is the share of positions
+whose largest channel is another one, *relative* the L2 norm of the difference over the norm of the dense output.
 """
 
 
