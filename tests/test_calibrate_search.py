@@ -16,7 +16,7 @@ from saccade import Gate, make_plan
 from saccade.calibrate.calibrate import improve
 from saccade.calibrate.footage import LEAST, Block, cut
 from saccade.calibrate.notes import Notes
-from saccade.calibrate.search import FINEST, Search, alike, first_guess
+from saccade.calibrate.search import CLOSE, Search, alike, first_guess, over
 from saccade.calibrate.sensitivity import announcing_costs
 from saccade.calibrate.trial import Trial
 from saccade.errors import InputError
@@ -58,16 +58,17 @@ def best_cost(error: float) -> float:
 @pytest.mark.parametrize("bound", [1e-6, 0.3, 5000.0])
 def test_the_largest_scale_that_is_allowed_is_found(bound: float) -> None:
     search = search_of(Written())
-    found = search.largest(dict.fromkeys(COSTS, 0.0), lambda trial: trial.view_error <= bound)
+    found = search.largest(dict.fromkeys(COSTS, 0.0), over(bound))
     assert found is not None
     exact = math.log(bound / math.sqrt(sum(ERRORS.values())))
-    assert exact - FINEST <= found.scale <= exact
+    assert exact - CLOSE <= found.scale <= exact
+    assert search.trials.count <= 6  # type: ignore[attr-defined]
     assert found.logs["c"] == found.scale
     assert found.trial.view_error <= bound
 
 
 def test_nothing_is_found_where_nothing_is_allowed() -> None:
-    assert search_of(Written()).largest(dict.fromkeys(COSTS, 0.0), lambda trial: False) is None
+    assert search_of(Written()).largest(dict.fromkeys(COSTS, 0.0), lambda trial: math.inf) is None
 
 
 def test_a_scale_without_end_is_not_looked_for() -> None:
@@ -78,13 +79,13 @@ def test_a_scale_without_end_is_not_looked_for() -> None:
             return trial
 
     trials = Still()
-    assert search_of(trials).largest(dict.fromkeys(COSTS, 0.0), lambda trial: True) is not None
+    assert search_of(trials).largest(dict.fromkeys(COSTS, 0.0), lambda trial: -math.inf) is not None
     assert trials.count == 1
 
 
 def test_sweeps_reach_the_cost_that_can_be_written_down(tmp_path: Path) -> None:
     search = search_of(Written())
-    start = search.largest(dict.fromkeys(COSTS, 0.0), lambda trial: trial.view_error <= 0.1)
+    start = search.largest(dict.fromkeys(COSTS, 0.0), over(0.1))
     assert start is not None
     least = best_cost(0.1)
     assert start.trial.cost > 1.3 * least
@@ -97,7 +98,7 @@ def test_sweeps_reach_the_cost_that_can_be_written_down(tmp_path: Path) -> None:
 
 def test_a_stopped_search_goes_on(tmp_path: Path) -> None:
     search = search_of(Written())
-    start = search.largest(dict.fromkeys(COSTS, 0.0), lambda trial: trial.view_error <= 0.1)
+    start = search.largest(dict.fromkeys(COSTS, 0.0), over(0.1))
     assert start is not None
     best, costs = improve(search, start, Notes(tmp_path / "x.progress", of="this"))
     late = search_of(Written(), minutes=0.0)  # no time for a sweep of its own

@@ -70,7 +70,9 @@ def test_what_nothing_depends_on_weighs_nothing() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.relu(x) * torch.tensor([1.0, 0.0, 2.0]).reshape(1, 3, 1, 1)
 
-    plan = make_plan(nn.Sequential(Half(), nn.Conv2d(3, 2, 1)).eval(), torch.zeros(1, 3, 4, 5))
+    convolution = nn.Conv2d(3, 2, 1)
+    nn.init.ones_(convolution.weight)
+    plan = make_plan(nn.Sequential(Half(), convolution).eval(), torch.zeros(1, 3, 4, 5))
     weights = channel_weights(plan, [[torch.ones(1, 3, 4, 5)]], view=list)["input"]
     assert weights[1] == pytest.approx(0.1 * float(weights.mean()))  # but for what is shared out evenly
     assert weights[2] > weights[0] > weights[1]

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from saccade.calibrate.footage import Block
 from saccade.calibrate.scaling import scale_to_edge
+from saccade.calibrate.search import log_ratio
 from saccade.calibrate.trial import Trial, Trials
 from saccade.errors import InputError
 from saccade.stream import Gate
 
-FINEST = 0.01  # distance of the logarithms of scales at which to stop
-CLOSE = 0.98  # share of the budget from which a scale will do
+CLOSE, FINEST = 0.02, 0.01  # logarithm of a share below the budget that will do; of scales, at which to stop
 
 
 def at_budget(
@@ -32,17 +32,17 @@ def at_budget(
     least = math.inf
     best: tuple[dict[str, Gate], Trial] | None = None
 
-    def attempt(scale: float) -> tuple[bool, bool]:
+    def attempt(scale: float) -> float:
         nonlocal least, best
         scaled = {name: gate.scaled(math.exp(scale)) for name, gate in gates.items()}
         trial = trials(scaled, blocks, distances=False)
         share = trial.macs / max(1, trial.dense_macs)
         least = min(least, share)
-        if share <= budget:
+        if share <= budget and (best is None or trial.macs > best[1].macs):
             best = scaled, trial
-        return share <= budget, CLOSE * budget <= share <= budget
+        return log_ratio(share, budget)
 
-    scale_to_edge(attempt, upwards=False, finest=FINEST)
+    scale_to_edge(attempt, upwards=False, close=CLOSE, finest=FINEST)
     if best is None:
         raise InputError(
             f"the budget {budget:g} cannot be met: whatever the thresholds, a frame costs at least {least:.3g} of the "

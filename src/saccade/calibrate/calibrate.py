@@ -15,7 +15,7 @@ import torch
 from saccade.calibrate.footage import Block, Clip, Footage
 from saccade.calibrate.measures import Measure
 from saccade.calibrate.notes import Notes
-from saccade.calibrate.search import Logs, Search, Solution, first_guess
+from saccade.calibrate.search import Logs, Search, Solution, first_guess, log_ratio, over
 from saccade.calibrate.sensitivity import channel_weights
 from saccade.calibrate.trial import Trial, Trials, seconds_per_mac
 from saccade.errors import InputError
@@ -188,7 +188,7 @@ def improve(search: Search, start: Solution, notes: Notes) -> tuple[Solution, li
     error = start.trial.view_error
     known = notes.read()
     if known is not None:
-        found = search.largest(known[0], lambda trial: trial.view_error <= error)
+        found = search.largest(known[0], over(error))
         if found is not None:
             best, costs = found, known[1]
     while len(costs) <= SWEEPS and time.monotonic() < search.until:
@@ -218,9 +218,9 @@ def settle(
         logs, bound, attempt = found.logs, bound * TIGHTER, attempt + 1
 
 
-def within(bound: float) -> Callable[[Trial], bool]:
-    """Returns whether every frame of a trial is within a distance."""
-    return lambda trial: trial.worst <= bound
+def within(bound: float) -> Callable[[Trial], float]:
+    """Returns the logarithm of a trial's largest distance over a distance that every frame is to be within."""
+    return lambda trial: log_ratio(trial.worst, bound)
 
 
 def holdout(trial: Trial, tolerance: float) -> Holdout:

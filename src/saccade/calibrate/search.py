@@ -26,7 +26,7 @@ WORTH_IT = 0.98  # of the cost before, above which a stride is taken for luck
 FARTHEST = 1.0  # no threshold moves by more than a factor e per sweep
 PROBING, FEWEST = 0.6, 8  # share of the time left for probes, and groups to form even where that is too little
 GUESSED = 0.01  # relative change of the output if all positions kept quiet about as much as they may
-FINEST = 0.05  # distance of the logarithms of scales at which to stop
+CLOSE, FINEST = 0.03, 0.03  # logarithm of an error below what is allowed that will do; of scales, at which to stop
 
 
 def first_guess(plan: Plan, weights: Mapping[str, Tensor]) -> Logs:
@@ -87,27 +87,27 @@ class Search:
         return {name: Gate(math.exp(log), self.weights[name]) for name, log in logs.items()}
 
     def largest(
-        self, logs: Logs, allowed: Callable[[Trial], bool], *, blocks: Sequence[Block] | None = None, steps: int = 24
+        self, logs: Logs, excess: Callable[[Trial], float], *, blocks: Sequence[Block] | None = None
     ) -> Solution | None:
-        """Returns the thresholds times the largest common factor that is allowed, by halving; None where none was.
+        """Returns the thresholds times the largest common factor that is allowed; None where none was.
 
         Args:
             logs: thresholds to scale.
-            allowed: whether what some thresholds gave will do.
+            excess: of what some thresholds gave, the logarithm of its error over what is allowed.
             blocks: what to try them on, instead of the search's own.
-            steps: most trials to make.
         """
         best: Solution | None = None
 
-        def attempt(scale: float) -> tuple[bool, bool]:
+        def attempt(scale: float) -> float:
             nonlocal best
             shifted = {name: log + scale for name, log in logs.items()}
             trial = self.trials(self.gates(shifted), blocks or self.blocks)
-            if fits := allowed(trial):
+            found = excess(trial)
+            if found <= 0 and (best is None or scale > best.scale):
                 best = Solution(shifted, trial, scale)
-            return fits, fits and trial.macs == 0  # nothing is computed any more: larger ones change nothing
+            return 0.0 if found <= 0 and trial.macs == 0 else found  # nothing is computed any more: that is the edge
 
-        scale_to_edge(attempt, upwards=True, finest=FINEST, steps=steps)
+        scale_to_edge(attempt, upwards=True, close=CLOSE, finest=FINEST)
         return best
 
     def sweep(self, start: Solution, *, error: float) -> Solution:
@@ -135,7 +135,7 @@ class Search:
             moved = dict(start.logs)
             for group, by in zip(groups, _moves(saved, brought, stride), strict=True):
                 moved |= {name: start.logs[name] + by for name in group}
-            found = self.largest(moved, lambda trial: trial.view_error <= error)
+            found = self.largest(moved, over(error))
             if found is not None and found.trial.cost < WORTH_IT * best.trial.cost:
                 best = found
         return best
@@ -144,6 +144,18 @@ class Search:
         """Returns the thresholds to move together: each alone where there is time, else those alike."""
         affordable = int(PROBING * max(0.0, self.until - time.monotonic()) / max(1e-3, base.seconds))
         return alike(self.trials.footage.plan, self.weights, max(FEWEST, affordable))
+
+
+def over(error: float) -> Callable[[Trial], float]:
+    """Returns the logarithm of a trial's error of the view over an error."""
+    return lambda trial: log_ratio(trial.view_error, error)
+
+
+def log_ratio(value: float, bound: float) -> float:
+    """Returns log(value / bound), of numbers of at least 0; -inf for 0 / 0."""
+    if value == 0:
+        return -math.inf
+    return math.log(value / bound) if bound > 0 else math.inf
 
 
 def alike(plan: Plan, names: Collection[str], most: int) -> list[list[str]]:
