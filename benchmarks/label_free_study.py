@@ -27,7 +27,7 @@ from saccade.stream.gate import GateSettings
 
 MEASURES = {"espnet": "argmax", "espnetv2": "argmax", "vdsr": "relative", "rfb640": "relative"}
 TOLERANCES = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
-FACTORS = (0.5, 1.0, 2.0)
+FACTORS = (0.5, 1.0, 2.0, 4.0, 8.0)
 LEAST_RATIO = 1.05  # macs ratio below which there is no budget to adapt to
 
 Gates = Mapping[str, saccade.Gate]
