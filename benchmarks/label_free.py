@@ -108,7 +108,7 @@ def main() -> None:
         nargs="*",
         default=["rfb640"],
         choices=list(NETWORKS),
-        help="networks to adapt, too; a step of the others takes from ten seconds to a minute, which is too few of them",
+        help="networks to adapt, too; a step of the others takes ten seconds to a minute: too few of them",
     )
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=4.0, help="per network and clip; to adapt, half of them more")
