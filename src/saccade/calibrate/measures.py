@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from saccade.errors import InputError
-from saccade.evaluate.agreement import argmax_agreement, relative_error
+from saccade.evaluate.agreement import relative_error
 from saccade.evaluate.detection import Detections, matched_f1
 from saccade.graph.plan import Plan
 from saccade.named import current_folder_importable, named_function
@@ -28,15 +28,23 @@ class Measure:
     Attributes:
         name: what it is called.
         unit: what a number of it means, in words.
-        distance: returns the distance of a frame's outputs (flattened) to the dense ones; at least 0, 0 where equal.
+        compare: returns the distance of what was read off a frame's outputs to what was read off the dense ones; at
+            least 0, 0 where equal.
         view: what of the outputs the search looks at, differentiable; its relative error stands in for the distance,
             which may be too coarse to search by.
+        read: reads off the outputs (flattened) what is compared, such as labels: kept for each frame in place of the
+            dense outputs, it is small.
     """
 
     name: str
     unit: str
-    distance: Callable[[Outputs, Outputs], float]
+    compare: Callable[[Outputs, Outputs], float]
     view: Callable[[Outputs], Outputs]
+    read: Callable[[Outputs], Outputs] = list
+
+    def distance(self, got: Outputs, dense: Outputs) -> float:
+        """Returns the distance of a frame's outputs to the dense ones."""
+        return self.compare(self.read(got), self.read(dense))
 
 
 def find_measure(
@@ -81,17 +89,18 @@ def find_measure(
             axis if spec is not None and axis is not None and spec.shape[axis] > 1 and keep else None
             for spec, axis, keep in zip(specs, axes, floating, strict=True)
         ]
-        if not any(axis is not None for axis in labelled):
+        kept = [spec for spec, axis in zip(specs, labelled, strict=True) if spec is not None and axis is not None]
+        if not kept:
             raise InputError(f"the measure argmax needs an output with more than one channel; the outputs are {shapes}")
 
-        def labels_differ(got: Outputs, dense: Outputs) -> float:
-            same = argmax_agreement(got, dense, labelled)
-            return 1.0 - (same if same is not None else 1.0)
+        def labels(outputs: Outputs) -> Outputs:
+            chosen = [x.argmax(axis) for x, axis in zip(outputs, labelled, strict=True) if axis is not None]
+            return [x.to(torch.uint8) if spec.channels <= 256 else x for x, spec in zip(chosen, kept, strict=True)]
 
         def chances(outputs: Outputs) -> Outputs:
             return [x.softmax(axis) for x, axis in zip(outputs, labelled, strict=True) if axis is not None]
 
-        return Measure(name, "share of positions with another largest channel", labels_differ, chances)
+        return Measure(name, "share of positions with another largest channel", _labels_differ, chances, labels)
     if name == "keypoints":
         if len(shapes) != 1 or len(shapes[0]) != 4:
             raise InputError(
@@ -116,6 +125,11 @@ def find_measure(
 def _relative(got: Outputs, dense: Outputs) -> float:
     error = relative_error(got, dense)
     return math.inf if error is None else error
+
+
+def _labels_differ(got: Outputs, dense: Outputs) -> float:
+    shares = [float((a != b).double().mean()) for a, b in zip(got, dense, strict=True) if a.numel()]
+    return sum(shares) / max(1, len(shares))
 
 
 def _keypoint_distance(got: Outputs, dense: Outputs) -> float:

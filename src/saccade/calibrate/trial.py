@@ -58,16 +58,16 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """A frame, what the dense network gives for it, the measure's view of that, and the view's squared L2 norm."""
+    """A frame, what the measure reads off the dense outputs, its view of them, and the view's squared L2 norm."""
 
     inputs: list[Tensor]
-    outputs: list[Tensor]
+    read: list[Tensor]
     view: list[Tensor]
     size: float
 
     @cached_property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in (*self.inputs, *self.outputs, *self.view))
+        return sum(tensor.nbytes for tensor in (*self.inputs, *self.read, *self.view))
 
 
 class Trials:
@@ -126,7 +126,7 @@ class Trials:
                 found.dense_macs += cost.dense_macs
                 found.cost += self._cost()
                 if distances:
-                    found.distances.append(self.measure.distance(outputs, known.outputs))
+                    found.distances.append(self.measure.compare(self.measure.read(outputs), known.read))
                     found.frames.append(f"{block.clip}:{number}")
                 fourths += squared_error(self.measure.view(thinned(outputs)), known.view, known.size) ** 2
         found.cost /= max(1, count)
@@ -143,8 +143,8 @@ class Trials:
         key = (clip, number)
         if key not in self._kept:
             inputs, outputs = self.footage.inputs(clip, number), self.footage.outputs(clip, number)
-            view = self.measure.view(thinned(outputs))
-            self._kept[key] = _Known(inputs, outputs, view, squared_size(view))
+            view = [x.contiguous() for x in self.measure.view(thinned(outputs))]  # not the whole behind a grid
+            self._kept[key] = _Known(inputs, self.measure.read(outputs), view, squared_size(view))
         self._kept.move_to_end(key)
         while len(self._kept) > 1 and sum(known.nbytes for known in self._kept.values()) > REMEMBERED:
             self._kept.popitem(last=False)
