@@ -1,0 +1,242 @@
+"""Where every frame of a video file lies: made by reading its packets, without decoding them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from saccade.video.decoding import Decoder, drain
+from saccade.video.disposable import disposable_packets, picture_kind
+from saccade.video.sources import OpenVideo, reason
+
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+_REORDERED_AT_MOST = 16  # pictures, in H.264 and HEVC
+UNKNOWN = int(np.iinfo(np.int64).min)  # a time stamp that the container does not have
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FrameIndex:
+    """The coded pictures of a file in decoding order, and the order in which they are shown.
+
+    Args:
+        pts: (P,) presentation time stamps in units of `time_base`, `UNKNOWN` where there is none.
+        dts: (P,) decoding time stamps, likewise.
+        sizes: (P,) bytes of each packet.
+        key: (P,) whether decoding can begin at the packet.
+        hidden: (P,) whether its picture is never shown: an edit list leaves it out, or it leans on pictures that lie
+            before the file's first.
+        disposable: (P,) whether no other picture leans on it.
+        time_base: seconds per unit of time.
+        fps: average frames per second.
+        timed: whether time stamps tell which picture is which. If not, only counting from the first packet does.
+        damage: what is missing from the file, None if nothing is.
+    """
+
+    pts: Integers
+    dts: Integers
+    sizes: Integers
+    key: Flags
+    hidden: Flags
+    disposable: Flags
+    time_base: Fraction
+    fps: float
+    timed: bool
+    damage: str | None = None
+
+    def __len__(self) -> int:
+        """Return the number of frames that are shown."""
+        return int(len(self.pts) - self.hidden.sum())
+
+    def __repr__(self) -> str:
+        """Show numbers, not contents."""
+        kind = f"{len(self.keyframes)} key frames" if self.timed else "no time stamps"
+        return f"FrameIndex({len(self)} frames, {kind}, damage={self.damage!r})"
+
+    @cached_property
+    def packet_of_frame(self) -> Integers:
+        """Packets (N,) in the order of display."""
+        shown = np.flatnonzero(~self.hidden)
+        return shown[np.argsort(self.pts[shown], kind="stable")] if self.timed else shown
+
+    @cached_property
+    def frame_of_packet(self) -> Integers:
+        """Frames (P,) in the order of decoding, -1 for a packet that is not shown."""
+        frames = np.full(len(self.pts), -1, np.int64)
+        frames[self.packet_of_frame] = np.arange(len(self))
+        return frames
+
+    @cached_property
+    def frame_of_pts(self) -> dict[int, int]:
+        """The frame that each time stamp belongs to."""
+        return {int(pts): frame for frame, pts in enumerate(self.pts[self.packet_of_frame])}
+
+    @cached_property
+    def keyframes(self) -> Integers:
+        """Frames, in the order of display, that can be decoded alone; none where frames are found by counting."""
+        return np.flatnonzero(self.key[self.packet_of_frame]) if self.timed else np.zeros(0, np.int64)
+
+    @cached_property
+    def reorder_depth(self) -> int:
+        """How many pictures a decoder must hold back at most to show them in order."""
+        shown = self.frame_of_packet[self.frame_of_packet >= 0]
+        return int((np.arange(len(shown)) - shown).max(initial=0))
+
+    def starts(self, frame: int) -> list[int]:
+        """Return packets where decoding may begin to get a frame exactly, the nearest first.
+
+        A picture that follows a key frame in the file and is shown before it may lean on pictures further back. So
+        the key frame must come before it in both orders. The nearest should do; the two before it and the file's first
+        packet follow, for key frames that are none, as those of a gradual refresh.
+        """
+        if not self.timed:
+            return [0]
+        packet = int(self.packet_of_frame[frame])
+        keys = np.flatnonzero(self.key[: packet + 1] & (self.pts[: packet + 1] <= self.pts[packet]))
+        found = [int(key) for key in keys[:-4:-1]]
+        return found if 0 in found else [*found, 0]
+
+    def horizon(self, frame: int, start: int) -> int:
+        """Return the frame that must have come out before a frame is known to be good, decoding from packet `start`.
+
+        Damage of a picture is known when it comes out; of one that is shown later, after those that lean on it.
+        """
+        if not self.timed:
+            return min(frame + _REORDERED_AT_MOST, len(self) - 1)
+        return int(self.frame_of_packet[start : self.packet_of_frame[frame] + 1].max())
+
+    def needless(self, packet: int, frame: int) -> bool:
+        """Return whether a packet can be left out on the way to a frame."""
+        return bool(
+            self.timed
+            and self.disposable[packet]
+            and packet < self.packet_of_frame[frame]
+            and self.frame_of_packet[packet] < frame
+        )
+
+    def group(self, frame: int) -> tuple[int, int]:
+        """Return the first and the last frame of the group of pictures that a frame is decoded with."""
+        start = self.starts(frame)[0]
+        later = np.flatnonzero(self.key[start + 1 :])
+        stop = start + 1 + int(later[0]) if self.timed and len(later) else len(self.pts)
+        frames = self.frame_of_packet[start:stop]
+        frames = frames[frames >= 0]
+        return min(int(frames.min()), frame), max(int(frames.max()), frame)
+
+    def nearest_keyframe(self, frame: int) -> int:
+        """Return the key frame nearest in time, the earlier of two; the frame itself where none is known."""
+        if not len(self.keyframes):
+            return frame
+        times = self.pts[self.packet_of_frame]
+        return int(self.keyframes[np.argmin(np.abs(times[self.keyframes] - times[frame]))])
+
+    def seconds(self, frame: int) -> float:
+        """Return when a frame is shown, in seconds after the first."""
+        if not self.timed:
+            return frame / self.fps
+        first, this = self.pts[self.packet_of_frame[[0, frame]]]
+        return float(int(this - first) * self.time_base)
+
+    def find(self, packet: Packet[VideoStream]) -> int | None:
+        """Return where a packet lies in decoding order, None if it cannot be told."""
+        found = np.flatnonzero((self.pts == _stamp(packet.pts)) & (self.sizes == packet.size))
+        return int(found[0]) if len(found) == 1 else None
+
+    def fits(self, position: int, packet: Packet[VideoStream]) -> bool:
+        """Return whether a packet is the one at this position."""
+        same_time = self.pts[position] == _stamp(packet.pts)
+        return bool(self.sizes[position] == packet.size and (same_time or not self.timed))
+
+
+def build_index(video: OpenVideo, open_again: Callable[[], OpenVideo]) -> tuple[FrameIndex, int]:
+    """Return the index of an open file, which is read to its end, and how many pictures had to be decoded for it.
+
+    None is decoded, but in a file that begins with pictures before its first key frame or leaning on what lies before
+    it: whether the decoder shows these is tried out.
+    """
+    index = _read_packets(video)
+    doubtful = _doubtful(index)
+    if not doubtful.any():
+        return index, 0
+    shown, decoded = _shown_at_the_head(open_again, index, doubtful)
+    hidden = index.hidden | (doubtful & ~np.isin(index.pts, list(shown)))
+    return replace(index, hidden=hidden), decoded
+
+
+def _read_packets(video: OpenVideo) -> FrameIndex:
+    rows: list[tuple[int, int, int, bool, bool]] = []
+    kinds = []
+    decoder = Decoder(video)
+    damage = None
+    kind_of = picture_kind(video.stream)
+    try:
+        for packet in decoder.packets():
+            rows.append(
+                (_stamp(packet.pts), _stamp(packet.dts), packet.size, packet.is_keyframe, bool(packet.is_discard))
+            )
+            kinds.append(kind_of(packet))
+    except (av.FFmpegError, OSError) as error:
+        damage = reason(error)
+    numbers = np.array(rows, np.int64).reshape(-1, 5)
+    pts, hidden = numbers[:, 0], numbers[:, 4] != 0
+    shown = pts[~hidden]
+    timed = len(np.unique(shown)) == len(shown) and UNKNOWN not in shown
+    # AVI has no presentation times: FFmpeg puts the decoding order there, and for H.264 does not find out the other.
+    if "avi" in video.container.format.name and video.stream.codec_context.has_b_frames:
+        timed = timed and bool(np.any(np.diff(pts) < 0))
+    return FrameIndex(
+        pts=pts,
+        dts=numbers[:, 1],
+        sizes=numbers[:, 2],
+        key=numbers[:, 3] != 0,
+        hidden=hidden,
+        disposable=disposable_packets(kinds) if timed else np.zeros(len(kinds), np.bool_),
+        time_base=video.stream.time_base or Fraction(1),
+        fps=video.fps,
+        timed=timed,
+        damage=damage or decoder.shortfall(),
+    )
+
+
+def _doubtful(index: FrameIndex) -> Flags:
+    """Return which packets (P,) come before the first key frame, in the file or when shown."""
+    keys = np.flatnonzero(index.key)
+    if not index.timed or not len(keys):
+        return np.zeros(len(index.pts), np.bool_)
+    first = int(keys[0])
+    before = (np.arange(len(index.pts)) < first) | (index.pts < index.pts[first])
+    return before & ~index.hidden
+
+
+def _shown_at_the_head(open_again: Callable[[], OpenVideo], index: FrameIndex, doubtful: Flags) -> tuple[set[int], int]:
+    """Decode until nothing doubtful can come any more; return the time stamps that came, and pictures decoded."""
+    limit = int(index.pts[doubtful].max())
+    shown: set[int] = set()
+    decoded = 0
+    video = open_again()
+    with video.container:
+        packets = Decoder(video).packets()
+        while not any(pts > limit for pts in shown):
+            try:
+                packet = next(packets, None)
+                pictures = drain(video.stream) if packet is None else packet.decode()
+            except (av.FFmpegError, OSError):  # reading the frames tells of it
+                packet, pictures = None, []
+            shown.update(picture.pts for picture in pictures if picture.pts is not None)
+            if packet is None:
+                break
+            decoded += 1
+    return shown, decoded
+
+
+def _stamp(time: int | None) -> int:
+    return UNKNOWN if time is None else time
