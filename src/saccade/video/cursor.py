@@ -108,7 +108,7 @@ class Cursor:
         packet, at = self._take()
         self.frames_decoded += 1
         leads = self._leads(at)  # so that it may fail, for want of what it leans on
-        if packet.is_corrupt and not leads:
+        if self.index.torn[at] and not leads:
             raise Damage("incomplete or damaged data")
         try:
             return self._told(packet.decode())

@@ -21,6 +21,7 @@ Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 _REORDERED_AT_MOST = 16  # pictures, in H.264 and HEVC
+_MARKED_TOO_EARLY = 2  # packets; where FFmpeg cuts them anew, the mark is on one of those before
 UNKNOWN = int(np.iinfo(np.int64).min)  # a time stamp that the container does not have
 
 
@@ -36,6 +37,7 @@ class FrameIndex:
         hidden: (P,) whether its picture is never shown: an edit list leaves it out, or it leans on pictures that lie
             before the file's first.
         disposable: (P,) whether no other picture leans on it.
+        torn: (P,) whether data got lost at the packet or before it in its group, by the container's account.
         time_base: seconds per unit of time.
         fps: average frames per second.
         timed: whether time stamps tell which picture is which. If not, only counting from the first packet does.
@@ -48,6 +50,7 @@ class FrameIndex:
     key: Flags
     hidden: Flags
     disposable: Flags
+    torn: Flags
     time_base: Fraction
     fps: float
     timed: bool
@@ -119,18 +122,18 @@ class FrameIndex:
         return bool(
             self.timed
             and self.disposable[packet]
+            and not self.torn[packet]
             and packet < self.packet_of_frame[frame]
             and self.frame_of_packet[packet] < frame
         )
 
-    def group(self, frame: int) -> tuple[int, int]:
-        """Return the first and the last frame of the group of pictures that a frame is decoded with."""
-        start = self.starts(frame)[0]
-        later = np.flatnonzero(self.key[start + 1 :])
-        stop = start + 1 + int(later[0]) if self.timed and len(later) else len(self.pts)
-        frames = self.frame_of_packet[start:stop]
+    def reach(self, packet: int) -> tuple[int, int]:
+        """Return the first and the last frame that damage in a packet can touch: all up to the next key frame's."""
+        later = np.flatnonzero(self.key[packet + 1 :])
+        stop = packet + 1 + int(later[0]) if self.timed and len(later) else len(self.pts)
+        frames = self.frame_of_packet[packet:stop]
         frames = frames[frames >= 0]
-        return min(int(frames.min()), frame), max(int(frames.max()), frame)
+        return int(frames.min(initial=len(self) - 1)), int(frames.max(initial=0))
 
     def nearest_keyframe(self, frame: int) -> int:
         """Return the key frame nearest in time, the earlier of two; the frame itself where none is known."""
@@ -168,30 +171,31 @@ def build_index(video: OpenVideo, open_again: Callable[[], OpenVideo]) -> tuple[
     if not doubtful.any():
         return index, 0
     shown, decoded = _shown_at_the_head(open_again, index, doubtful)
-    hidden = index.hidden | (doubtful & ~np.isin(index.pts, list(shown)))
-    return replace(index, hidden=hidden), decoded
+    if shown is not None:
+        index = replace(index, hidden=index.hidden | (doubtful & ~np.isin(index.pts, list(shown))))
+    return index, decoded
 
 
 def _read_packets(video: OpenVideo) -> FrameIndex:
-    rows: list[tuple[int, int, int, bool, bool]] = []
+    rows: list[tuple[int, int, int, bool, bool, bool]] = []
     kinds = []
     decoder = Decoder(video)
     damage = None
     kind_of = picture_kind(video.stream)
     try:
         for packet in decoder.packets():
-            rows.append(
-                (_stamp(packet.pts), _stamp(packet.dts), packet.size, packet.is_keyframe, bool(packet.is_discard))
-            )
+            times = _stamp(packet.pts), _stamp(packet.dts)
+            rows.append((*times, packet.size, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
             kinds.append(kind_of(packet))
     except (av.FFmpegError, OSError) as error:
         damage = reason(error)
-    numbers = np.array(rows, np.int64).reshape(-1, 5)
+    numbers = np.array(rows, np.int64).reshape(-1, 6)
     pts, hidden = numbers[:, 0], numbers[:, 4] != 0
     shown = pts[~hidden]
     timed = len(np.unique(shown)) == len(shown) and UNKNOWN not in shown
-    # AVI has no presentation times: FFmpeg puts the decoding order there, and for H.264 does not find out the other.
-    if "avi" in video.container.format.name and video.stream.codec_context.has_b_frames:
+    # AVI has no presentation times: FFmpeg puts the decoding order there, and for these does not find out the other.
+    codec = video.stream.codec_context
+    if "avi" in video.container.format.name and codec.name in ("h264", "hevc") and codec.has_b_frames:
         timed = timed and bool(np.any(np.diff(pts) < 0))
     return FrameIndex(
         pts=pts,
@@ -199,12 +203,26 @@ def _read_packets(video: OpenVideo) -> FrameIndex:
         sizes=numbers[:, 2],
         key=numbers[:, 3] != 0,
         hidden=hidden,
-        disposable=disposable_packets(kinds) if timed else np.zeros(len(kinds), np.bool_),
+        disposable=disposable_packets(kinds),
+        torn=_torn(numbers[:, 5] != 0, numbers[:, 3] != 0),
         time_base=video.stream.time_base or Fraction(1),
         fps=video.fps,
         timed=timed,
         damage=damage or decoder.shortfall(),
     )
+
+
+def _torn(corrupt: Flags, key: Flags) -> Flags:
+    """Return which packets (P,) may lack data, from those that the container calls corrupt.
+
+    A transport stream knows that data got lost, and marks a packet near by; whole packets may be gone. Pictures are
+    sound again from a key frame that is clearly behind.
+    """
+    torn = corrupt.copy()
+    for at in np.flatnonzero(corrupt):
+        behind = np.flatnonzero(key[at + _MARKED_TOO_EARLY + 1 :])
+        torn[at : at + _MARKED_TOO_EARLY + 1 + int(behind[0]) if len(behind) else None] = True
+    return torn
 
 
 def _doubtful(index: FrameIndex) -> Flags:
@@ -217,24 +235,27 @@ def _doubtful(index: FrameIndex) -> Flags:
     return before & ~index.hidden
 
 
-def _shown_at_the_head(open_again: Callable[[], OpenVideo], index: FrameIndex, doubtful: Flags) -> tuple[set[int], int]:
-    """Decode until nothing doubtful can come any more; return the time stamps that came, and pictures decoded."""
+def _shown_at_the_head(
+    open_again: Callable[[], OpenVideo], index: FrameIndex, doubtful: Flags
+) -> tuple[set[int] | None, int]:
+    """Decode until nothing doubtful can come any more; return the time stamps that came, and how much was decoded.
+
+    In place of the time stamps None if the head is damaged. Its frames then count: asking for one tells of the damage.
+    """
     limit = int(index.pts[doubtful].max())
     shown: set[int] = set()
     decoded = 0
     video = open_again()
     with video.container:
-        packets = Decoder(video).packets()
-        while not any(pts > limit for pts in shown):
-            try:
-                packet = next(packets, None)
-                pictures = drain(video.stream) if packet is None else packet.decode()
-            except (av.FFmpegError, OSError):  # reading the frames tells of it
-                packet, pictures = None, []
-            shown.update(picture.pts for picture in pictures if picture.pts is not None)
-            if packet is None:
-                break
-            decoded += 1
+        try:
+            for packet in Decoder(video).packets():
+                decoded += 1
+                shown.update(picture.pts for picture in packet.decode() if picture.pts is not None)
+                if any(pts > limit for pts in shown):
+                    return shown, decoded
+            shown.update(picture.pts for picture in drain(video.stream) if picture.pts is not None)
+        except (av.FFmpegError, OSError):
+            return None, decoded
     return shown, decoded
 
 

@@ -112,7 +112,8 @@ class VideoFrames:
         self._cursor = Cursor(video, self._open, index, untouched=loaded)
         self._reformatter = VideoReformatter()
         self._last: Shown | None = None
-        self._later_damage = False
+        self._later_damage = False  # behind the packet of the frame that is decoded
+        self._damaged = 0  # the packet that was found damaged
         self._closed = False
         self._returned, self._decode_ms = 0, 0.0
         self._index_ms = 1000 * (time.perf_counter() - began)
@@ -212,6 +213,8 @@ class VideoFrames:
 
     def _decoded(self, frame: int) -> Shown:
         """Return the picture of a frame, by counting from the first where time stamps turn out to be wrong."""
+        if self.path.exists() and file_state(self.path) != self._state:
+            raise VideoError(f"{self._name} changed since it was opened; open it again.")
         try:
             return self._from_a_start(frame)
         except Disorder:
@@ -240,10 +243,10 @@ class VideoFrames:
             else:
                 if shown:
                     return shown
-        first, last = self._index.group(frame)
+        first, last = self._index.reach(self._damaged if damage else int(self._index.packet_of_frame[frame]))
         raise DamagedVideoError(
             f"frame {frame} of {self._name} cannot be decoded: {damage or 'the decoder gives no picture for it'}. "
-            f"The damage can reach frames {first} to {last}; others can be read."
+            f"The damage can reach frames {min(first, frame)} to {max(last, frame)}; others can be read."
         ) from damage
 
     def _run(self, frame: int, start: int) -> Shown | None:
@@ -282,10 +285,12 @@ class VideoFrames:
 
     def _sent(self, packet: int) -> list[Shown]:
         """Decode the next packet, on the way to `packet` or past it."""
+        at = self._cursor.position or 0
         try:
             return self._cursor.send()
         except Damage:
-            if not self._index.timed or (self._cursor.position or 0) <= packet + 1:
+            self._damaged = at
+            if not self._index.timed or at <= packet:
                 raise
         # What was decoded before it is untouched, and the decoder may still hold it.
         self._later_damage = True
@@ -295,7 +300,8 @@ class VideoFrames:
         """Raise Damage if a picture decoded up to `packet` is damaged, take note if a later one is."""
         for shown in came:
             if shown.picture.is_corrupt:
-                if not self._index.timed or self._index.packet_of_frame[shown.frame] <= packet:
+                self._damaged = int(self._index.packet_of_frame[min(shown.frame, len(self) - 1)])
+                if not self._index.timed or self._damaged <= packet:
                     raise Damage("the decoder reports a picture with damaged or missing parts")
                 self._later_damage = True
 
