@@ -197,6 +197,47 @@ def test_going_forward_decodes_nothing_twice(
         assert frames.cost.frames_decoded <= Packets.of(path).most(wanted[-1])
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_expected_frames_cost_one_decode_in_any_order(
+    name: str, coded: Callable[[str], tuple[Path, list[Array]]]
+) -> None:
+    path, expected = coded(name)
+    coarse_to_fine = [20, 0, 39, 8, 28, 16, 25, 12, 33, 4]
+    shuffled = random.Random(name).sample(range(COUNT), 12)
+    for order in (coarse_to_fine, coarse_to_fine[::-1], shuffled):
+        with VideoFrames(path) as frames:
+            for number in order:
+                check(frames, number, expected)
+            without = frames.cost.frames_decoded
+        with VideoFrames(path) as frames:
+            frames.expect(order)
+            for number in order + order[::-1]:
+                check(frames, number, expected)
+            decoded = frames.cost.frames_decoded
+        if "one-group" in name or not KINDS[name].known:
+            assert decoded <= COUNT + 1  # the key frame once more
+        assert decoded <= max(without, COUNT + 1), order
+
+
+def test_expecting_is_of_frames_that_are_there(coded: Callable[[str], tuple[Path, list[Array]]]) -> None:
+    path, expected = coded("x264-one-group")
+    with VideoFrames(path) as frames:
+        with pytest.raises(IndexError, match="has no frame 40"):
+            frames.expect([1, COUNT])
+        frames.expect([-40, 7, np.int64(9)])
+        check(frames, 20, expected)
+        decoded = frames.cost.frames_decoded
+        for number in (9, 0, 7):
+            check(frames, number, expected)
+        assert frames.cost.frames_decoded == decoded
+        frames.expect([])
+        check(frames, 9, expected)
+        assert frames.cost.frames_decoded > decoded, "what is not expected any more is not kept"
+    with VideoFrames(path, snap="keyframe") as frames:
+        frames.expect(range(COUNT))
+        assert [frames[number].index for number in (39, 5)] == [0, 0]
+
+
 @pytest.mark.parametrize(("codec", "options"), [("libx264", x264), ("libx265", x265)])
 def test_pictures_that_nothing_leans_on_are_left_out(
     tmp_path: Path, codec: str, options: Callable[..., dict[str, str]]

@@ -36,7 +36,7 @@ class Cursor:
         start: the packet that the decoder began with.
         position: the next packet, None when the decoder was emptied and must begin anew.
         newest: the last frame that came out, -1 before the first.
-        ready: pictures that came out, by frame; who takes one removes those that are no longer wanted.
+        ready: pictures that came out since the start and may be wanted yet, by frame; who decodes puts them there.
         frames_decoded: packets sent to the decoder so far.
         seeks: how often it was placed elsewhere.
     """
@@ -98,7 +98,7 @@ class Cursor:
         self._take()
 
     def send(self) -> list[Shown]:
-        """Decode the next packet and return what comes out, in order of display; it is `ready` too.
+        """Decode the next packet and return what comes out, in order of display.
 
         Raises:
             Damage: the packet is damaged.
@@ -118,7 +118,7 @@ class Cursor:
             raise Damage(reason(error)) from error
 
     def finish(self) -> list[Shown]:
-        """Return what the decoder still holds, `ready` too; it must begin anew after that.
+        """Return what the decoder still holds; it must begin anew after that.
 
         Raises:
             Damage: the decoder reports damage.
@@ -150,7 +150,6 @@ class Cursor:
                 self._count += 1
             self.newest = frame
             told.append(Shown(frame, picture, seconds))
-        self.ready.update((shown.frame, shown) for shown in told)
         return told
 
     def _take(self) -> tuple[Packet[VideoStream], int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -112,6 +112,8 @@ class VideoFrames:
         self._cursor = Cursor(video, self._open, index, untouched=loaded)
         self._reformatter = VideoReformatter()
         self._last: Shown | None = None
+        self._expected: frozenset[int] = frozenset()
+        self._kept: dict[int, Shown] = {}  # those of them that are known to be good
         self._later_damage = False  # behind the packet of the frame that is decoded
         self._damaged = 0  # the packet that was found damaged
         self._closed = False
@@ -139,14 +141,28 @@ class VideoFrames:
         try:
             if self.snap == "keyframe":
                 frame = self._index.nearest_keyframe(frame)
-            if self._last is None or self._last.frame != frame:
-                self._last = self._decoded(frame)
-            shown = self._last
+            shown = self._kept.get(frame) or self._decoded(frame)
+            self._last = shown
             data = upright_rgb(shown.picture, self._reformatter)
             self._returned += 1
         finally:
             self._decode_ms += 1000 * (time.perf_counter() - began)
         return Frame(data, shown.frame, shown.pts_seconds)
+
+    def expect(self, numbers: Iterable[SupportsIndex]) -> None:
+        """Tell which frames may be asked for, in place of those told before.
+
+        Of these, pictures that come out of the decoder on the way to another are kept, at most one for each; so frames
+        that are asked for in any order cost little more than in rising order.
+
+        Raises:
+            IndexError: the video has no such frame.
+        """
+        frames = [self._checked(number) for number in numbers]
+        if self.snap == "keyframe":
+            frames = [self._index.nearest_keyframe(frame) for frame in frames]
+        self._expected = frozenset(frames)
+        self._kept = {frame: shown for frame, shown in self._kept.items() if frame in self._expected}
 
     @property
     def damage(self) -> str | None:
@@ -213,6 +229,8 @@ class VideoFrames:
 
     def _decoded(self, frame: int) -> Shown:
         """Return the picture of a frame, by counting from the first where time stamps turn out to be wrong."""
+        if self._last is not None and self._last.frame == frame:
+            return self._last
         if self.path.exists() and file_state(self.path) != self._state:
             raise VideoError(f"{self._name} changed since it was opened; open it again.")
         try:
@@ -269,18 +287,26 @@ class VideoFrames:
             while cursor.position is not None and cursor.newest < horizon:
                 at = cursor.position
                 if at == len(index.pts) or (empties and at > packet):
-                    self._check(cursor.finish(), packet)
-                elif index.needless(at, frame):
+                    came = cursor.finish()
+                elif index.needless(at, frame) and int(index.frame_of_packet[at]) not in self._expected:
                     cursor.leave_out()
+                    continue
                 else:
-                    self._check(self._sent(packet), packet)
+                    came = self._sent(packet)
+                self._check(came, packet)
+                wanted = (shown for shown in came if shown.frame >= frame or shown.frame in self._expected)
+                cursor.ready.update((shown.frame, shown) for shown in wanted)
         except BaseException:  # Ctrl-C too: nobody knows what the decoder has seen
             cursor.give_up()
             raise
         found = cursor.ready.get(frame)
-        cursor.ready = {number: shown for number, shown in cursor.ready.items() if number > frame}
         if self._later_damage:
             cursor.give_up()
+        for number in list(cursor.ready):
+            if number in self._expected and index.horizon(number, cursor.start) <= cursor.newest:
+                self._kept[number] = cursor.ready[number]
+            if number <= frame:
+                del cursor.ready[number]
         return found
 
     def _sent(self, packet: int) -> list[Shown]:
