@@ -11,6 +11,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 import pytest
+from assets import require_asset
 from av.video.frame import PictureType
 from clips import Array, encode, faststart, moving, plain_decode, remux
 
@@ -300,6 +301,21 @@ def test_wrong_time_stamps_are_found_out_and_frames_counted(
             check(frames, number, expected)
     with VideoFrames(path) as frames:  # it is kept
         assert frames.keyframes == []
+
+
+def test_packets_of_two_pictures_and_of_none_are_found_out(tmp_path: Path) -> None:
+    path = tmp_path / "packed.avi"  # as XviD writes B pictures
+    with av.open(str(require_asset("videos/highway.avi"))) as reader, av.open(str(path), "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        for packet in itertools.islice(reader.demux(video=0), 50):
+            packet.stream, packet.pts = stream, packet.dts
+            writer.mux(packet)
+    expected = plain_decode(path)
+    assert len(expected) < len(Packets.of(path).pts)
+    with VideoFrames(path) as frames:
+        assert len(frames) == len(expected)
+        for number in (30, 3, len(expected) - 1, 12):
+            check(frames, number, expected)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".flv", ".mov", ".nut"])

@@ -1,4 +1,6 @@
-"""Which coded pictures no other picture leans on: these need not be decoded on the way to another.
+"""What the head of a coded picture tells without decoding: whether any other picture leans on it.
+
+Those that none leans on need not be decoded on the way to another.
 
 H.264 writes it into each slice (nal_ref_idc, ITU-T H.264 section 7.4.1). HEVC writes whether pictures of the same
 temporal layer lean on a picture (ITU-T H.265 table 7-1); so in the highest layer, where nothing else could, it tells
@@ -17,6 +19,8 @@ from av.video.stream import VideoStream
 # The temporal layer, and whether a picture of this layer may lean on the picture.
 Kind = tuple[int, bool]
 _REFERENCED: Kind = (0, True)
+_PICTURE = b"\0\0\1\xb6"  # the start code of a VOP, ISO/IEC 14496-2 table 6-3
+_EMPTY_BYTES = 8  # of a VOP that is not coded, with its start code
 
 
 def picture_kind(stream: VideoStream) -> Callable[[Packet[VideoStream]], Kind]:
@@ -46,6 +50,13 @@ def disposable_packets(kinds: Sequence[Kind]) -> npt.NDArray[np.bool_]:
     """Return which packets (P,) nothing leans on, from their kinds."""
     highest = max((layer for layer, _ in kinds), default=0)
     return np.array([layer == highest and not referenced for layer, referenced in kinds], np.bool_)
+
+
+def holds_one_picture(packet: Packet[VideoStream], codec: str) -> bool:
+    """Return whether a packet surely is one picture; XviD packs two into one, and an empty one to make up for it."""
+    if codec != "mpeg4":
+        return True
+    return packet.size > _EMPTY_BYTES and bytes(packet).count(_PICTURE) <= 1
 
 
 def _by_length(data: bytes, length_bytes: int) -> Iterator[bytes]:

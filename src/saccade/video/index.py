@@ -13,8 +13,8 @@ import numpy.typing as npt
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from saccade.video.decoding import Decoder, drain
-from saccade.video.disposable import disposable_packets, picture_kind
+from saccade.video.decoding import Damage, Decoder, drain
+from saccade.video.disposable import disposable_packets, holds_one_picture, picture_kind
 from saccade.video.sources import OpenVideo, reason
 
 Integers = npt.NDArray[np.int64]
@@ -41,6 +41,7 @@ class FrameIndex:
         time_base: seconds per unit of time.
         fps: average frames per second.
         timed: whether time stamps tell which picture is which. If not, only counting from the first packet does.
+        counted: frames that decoding everything gives, where `timed` is false.
         damage: what is missing from the file, None if nothing is.
     """
 
@@ -54,11 +55,12 @@ class FrameIndex:
     time_base: Fraction
     fps: float
     timed: bool
+    counted: int = 0
     damage: str | None = None
 
     def __len__(self) -> int:
         """Return the number of frames that are shown."""
-        return int(len(self.pts) - self.hidden.sum())
+        return int(len(self.pts) - self.hidden.sum()) if self.timed else self.counted
 
     def __repr__(self) -> str:
         """Show numbers, not contents."""
@@ -67,13 +69,17 @@ class FrameIndex:
 
     @cached_property
     def packet_of_frame(self) -> Integers:
-        """Packets (N,) in the order of display."""
+        """Packets (N,) in the order of display; where frames are counted, about where they lie."""
+        if not self.timed:
+            return np.minimum(np.arange(self.counted), len(self.pts) - 1)
         shown = np.flatnonzero(~self.hidden)
-        return shown[np.argsort(self.pts[shown], kind="stable")] if self.timed else shown
+        return shown[np.argsort(self.pts[shown], kind="stable")]
 
     @cached_property
     def frame_of_packet(self) -> Integers:
         """Frames (P,) in the order of decoding, -1 for a packet that is not shown."""
+        if not self.timed:
+            return np.minimum(np.arange(len(self.pts)), self.counted - 1)
         frames = np.full(len(self.pts), -1, np.int64)
         frames[self.packet_of_frame] = np.arange(len(self))
         return frames
@@ -164,9 +170,11 @@ def build_index(video: OpenVideo, open_again: Callable[[], OpenVideo]) -> tuple[
     """Return the index of an open file, which is read to its end, and how many pictures had to be decoded for it.
 
     None is decoded, but in a file that begins with pictures before its first key frame or leaning on what lies before
-    it: whether the decoder shows these is tried out.
+    it (whether the decoder shows these is tried out), and in one without usable time stamps (its frames are counted).
     """
     index = _read_packets(video)
+    if not index.timed:
+        return count_frames(open_again, index)
     doubtful = _doubtful(index)
     if not doubtful.any():
         return index, 0
@@ -176,25 +184,41 @@ def build_index(video: OpenVideo, open_again: Callable[[], OpenVideo]) -> tuple[
     return index, decoded
 
 
+def count_frames(open_again: Callable[[], OpenVideo], index: FrameIndex) -> tuple[FrameIndex, int]:
+    """Return the index for finding frames by counting, and how many pictures had to be decoded to count all.
+
+    In a damaged file every packet counts as a frame: asking for those that do not come tells of the damage.
+    """
+    video = open_again()
+    with video.container:
+        try:
+            counted = sum(1 for _ in Decoder(video).pictures())
+        except Damage:
+            counted = int(len(index.pts) - index.hidden.sum())
+    return replace(index, timed=False, counted=counted), len(index.pts)
+
+
 def _read_packets(video: OpenVideo) -> FrameIndex:
     rows: list[tuple[int, int, int, bool, bool, bool]] = []
     kinds = []
     decoder = Decoder(video)
+    codec = video.stream.codec_context
     damage = None
+    one_each = True
     kind_of = picture_kind(video.stream)
     try:
         for packet in decoder.packets():
             times = _stamp(packet.pts), _stamp(packet.dts)
             rows.append((*times, packet.size, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
             kinds.append(kind_of(packet))
+            one_each = one_each and holds_one_picture(packet, codec.name)
     except (av.FFmpegError, OSError) as error:
         damage = reason(error)
     numbers = np.array(rows, np.int64).reshape(-1, 6)
     pts, hidden = numbers[:, 0], numbers[:, 4] != 0
     shown = pts[~hidden]
-    timed = len(np.unique(shown)) == len(shown) and UNKNOWN not in shown
+    timed = one_each and len(np.unique(shown)) == len(shown) and UNKNOWN not in shown
     # AVI has no presentation times: FFmpeg puts the decoding order there, and for these does not find out the other.
-    codec = video.stream.codec_context
     if "avi" in video.container.format.name and codec.name in ("h264", "hevc") and codec.has_b_frames:
         timed = timed and bool(np.any(np.diff(pts) < 0))
     return FrameIndex(

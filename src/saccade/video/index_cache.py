@@ -60,6 +60,7 @@ def load_index(path: Path, folder: Path, *, state: list[int]) -> FrameIndex | No
             time_base=Fraction(*about["time_base"]),
             fps=about["fps"],
             timed=about["timed"],
+            counted=about["counted"],
             damage=about["damage"],
         )
     except Exception:  # a damaged file can fail in any way; it is made anew
@@ -77,6 +78,7 @@ def save_index(index: FrameIndex, path: Path, folder: Path, *, state: list[int])
         "time_base": index.time_base.as_integer_ratio(),
         "fps": index.fps,
         "timed": index.timed,
+        "counted": index.counted,
         "damage": index.damage,
     }
     arrays = {name: getattr(index, name) for name in _ARRAYS}

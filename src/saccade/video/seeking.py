@@ -6,7 +6,7 @@ import operator
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, SupportsIndex, get_args
@@ -17,7 +17,7 @@ from saccade.errors import DamagedVideoError, VideoError
 from saccade.video.cursor import Cursor, Disorder, Shown
 from saccade.video.decoding import Damage
 from saccade.video.frame import Frame
-from saccade.video.index import FrameIndex, build_index
+from saccade.video.index import FrameIndex, build_index, count_frames
 from saccade.video.index_cache import cache_folder, file_state, load_index, save_index
 from saccade.video.sources import OpenVideo, open_video
 from saccade.video.upright import upright_rgb
@@ -51,8 +51,8 @@ class VideoFrames:
     ($SACCADE_CACHE, if set) until the file changes. A frame is decoded when it is asked for: from the key frame before
     it, or from where the last one ended if that is nearer, leaving out pictures that nothing leans on.
 
-    In files without usable time stamps (a bare H.264 stream, H.264 with B pictures in AVI) a frame is found by decoding
-    and counting from the first; that is exact too, but slow.
+    In files without usable time stamps (a bare H.264 stream, H.264 or packed XviD with B pictures in AVI) frames are
+    found by decoding and counting from the first; that is exact too, but slow, and so is making the index.
 
     One object serves one thread at a time; objects are independent.
 
@@ -239,10 +239,12 @@ class VideoFrames:
             self._decoded_before += self._cursor.frames_decoded
             self._seeks_before += self._cursor.seeks
             self._cursor.close()
-            self._index = replace(self._index, timed=False)
+            self._index, decoded = count_frames(self._open, self._index)
+            self._decoded_before += decoded
+            self._kept.clear()
             self._keep(self._index)
             self._cursor = Cursor(self._open(), self._open, self._index, untouched=True)
-            return self._from_a_start(frame)
+            return self._from_a_start(self._checked(frame))
 
     def _from_a_start(self, frame: int) -> Shown:
         """Return the picture of a frame, decoded from the key frame before it, or from an earlier one.
