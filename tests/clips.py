@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from saccade.video import write_video
 
@@ -32,6 +35,27 @@ def moving(count: int, *, height: int = 48, width: int = 64) -> list[Array]:
 def clip(path: Path, count: int = 48, *, fps: float = 25, codec: str = "libx264", **size: int) -> Path:
     """Write `moving` frames to a path and return it."""
     write_video(path, moving(count, **size), fps=fps, codec=codec, crf=18)
+    return path
+
+
+def encode(
+    path: Path, frames: Sequence[Array], *, codec: str, options: dict[str, str], times: Sequence[int] | None = None
+) -> Path:
+    """Write frames with an encoder's own options, frame n at times[n] / 25 s or n / 25 s; skip where it is missing."""
+    try:
+        av.Codec(codec, "w")
+    except ValueError:
+        pytest.skip(f"this FFmpeg has no encoder {codec}")
+    height, width, _ = frames[0].shape
+    pixel_format = "rgb8" if codec == "gif" else "yuv420p"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, width=width, height=height, pix_fmt=pixel_format, options=options)
+        stream.thread_count = 1
+        for number, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = times[number] if times else number, Fraction(1, 25)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
     return path
 
 

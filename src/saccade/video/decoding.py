@@ -82,7 +82,7 @@ class Decoder:
 
     def _decode(self) -> Iterator[VideoFrame]:
         video, live = self.video, self.video.live
-        packets = self._packets() if live or video.path else self._whole_packets()
+        packets = self.packets() if live or video.path else self._whole_packets()
         while True:
             try:
                 packet = next(packets, None)
@@ -106,7 +106,7 @@ class Decoder:
             yield from self._sound(decoded)
         yield from self._end()
 
-    def _packets(self) -> Iterator[Packet[VideoStream]]:
+    def packets(self) -> Iterator[Packet[VideoStream]]:
         """Yield the video stream's packets with data; raise what FFmpeg raises."""
         base = {s.index: float(s.time_base or 0) for s in self.video.container.streams}
         for packet in self.video.container.demux():
@@ -125,11 +125,11 @@ class Decoder:
         It is not marked, and may even decode; so each waits until the next has come, or the end.
         """
         waiting = None
-        for packet in self._packets():
+        for packet in self.packets():
             if waiting is not None:
                 yield waiting
             waiting = packet
-        if waiting is not None and not self._shortfall():
+        if waiting is not None and not self.shortfall():
             yield waiting
 
     def _sound(self, decoded: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
@@ -145,10 +145,10 @@ class Decoder:
 
     def _end(self) -> Iterator[VideoFrame]:
         """Flush the decoder and decide whether this is the end or a break."""
-        shortfall = self._shortfall()
+        shortfall = self.shortfall()
         if not shortfall and (self.video.path or not self.video.live):
             try:
-                rest = _drain(self.video.stream)
+                rest = drain(self.video.stream)
             except av.FFmpegError as error:
                 raise Damage(self._explained(reason(error))) from error
             yield from self._sound(rest)
@@ -161,7 +161,7 @@ class Decoder:
     def _flush(self) -> list[VideoFrame]:
         """Return the good pictures the decoder still holds."""
         try:
-            return [p for p in _drain(self.video.stream) if not p.is_corrupt]
+            return [p for p in drain(self.video.stream) if not p.is_corrupt]
         except av.FFmpegError:
             return []
 
@@ -180,7 +180,7 @@ class Decoder:
                     return
             yield picture
 
-    def _shortfall(self) -> str | None:
+    def shortfall(self) -> str | None:
         """Return what is missing at the end, None if the video is complete or does not say."""
         video = self.video
         if video.live:
@@ -223,7 +223,7 @@ def _next_or_error(packets: Iterator[Packet[VideoStream]]) -> Packet[VideoStream
         return error
 
 
-def _drain(stream: VideoStream) -> list[VideoFrame]:
+def drain(stream: VideoStream) -> list[VideoFrame]:
     """Return what the decoder still holds; without a packet PyAV leaves the time base unset."""
     pictures = stream.codec_context.decode(None)
     for picture in pictures:
