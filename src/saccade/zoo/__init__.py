@@ -28,6 +28,7 @@ NAMES = (
     "corrnet:VARIANT",
     "yowo:VARIANT",
     "pspnet:VARIANT",
+    "frameexit:BACKBONE",
     "FILE.pt2",
     "package.module:factory",
 )
@@ -46,6 +47,7 @@ LOADERS = {
     "corrnet": ("corrnet", "load_corrnet"),
     "yowo": ("yowo", "load_yowo"),
     "pspnet": ("pspnet", "load_pspnet"),
+    "frameexit": ("frame_exit", "load_frame_exit"),
 }
 
 
@@ -65,6 +67,8 @@ def load_model(name: str) -> LoadedModel:
         tpn:VARIANT, corrnet:VARIANT: R(2+1)D, 18 or tiny, with a pyramid over time or with correlations of frames.
         yowo:VARIANT: actors and their actions in a clip's last frame; i3d, x3d, i3d-tiny, x3d-tiny.
         pspnet:VARIANT: a class per pixel; resnet18, tiny.
+        frameexit:BACKBONE: a classifier of videos that can answer after each frame, or clip; tiny, resnet50,
+            efficientnet-b3, mobilenetv3-small, shufflenetv2 (all but tiny also `@pretrained`), x3d-s, x3d-tiny.
         FILE.pt2: a program written by `torch.export.save`.
         package.module:factory: a function of yours, found from the current folder too, that takes nothing and
             returns a `LoadedModel` or a pair (model, example).

@@ -1,0 +1,66 @@
+"""FrameExit: look at a video's frames from coarse to fine, and stop when the answer is sure.
+
+The model is `FrameExit`; `exit_losses` and `TwoStages` train it, an `ExitRule` says when to stop, `classify_video`
+looks at one video frame by frame, and `decide` tries rules on what the model says of whole videos. `exit_macs` is the
+ledger.
+"""
+
+from saccade.exits.gates import ExitGates
+from saccade.exits.loss import (
+    classification_losses,
+    exit_losses,
+    exit_thresholds,
+    gate_loss,
+    pseudo_labels,
+)
+from saccade.exits.macs import ExitMacs, exit_macs
+from saccade.exits.model import FrameExit, Outputs, Stage
+from saccade.exits.order import Order, frames_to_visit, visiting_order
+from saccade.exits.pooling import (
+    AttentionPooling,
+    AveragePooling,
+    LSTMPooling,
+    MaxPooling,
+    NoPooling,
+    Pooling,
+    make_pooling,
+)
+from saccade.exits.rules import Confidence, ExitRule, FixedBudget, LearnedGate, Oracle
+from saccade.exits.run import Exits, classify_video, decide
+from saccade.exits.seen import ExitState, Seen
+from saccade.exits.stages import TwoStages
+
+__all__ = [
+    "AttentionPooling",
+    "AveragePooling",
+    "Confidence",
+    "ExitGates",
+    "ExitMacs",
+    "ExitRule",
+    "ExitState",
+    "Exits",
+    "FixedBudget",
+    "FrameExit",
+    "LSTMPooling",
+    "LearnedGate",
+    "MaxPooling",
+    "NoPooling",
+    "Oracle",
+    "Order",
+    "Outputs",
+    "Pooling",
+    "Seen",
+    "Stage",
+    "TwoStages",
+    "classification_losses",
+    "classify_video",
+    "decide",
+    "exit_losses",
+    "exit_macs",
+    "exit_thresholds",
+    "frames_to_visit",
+    "gate_loss",
+    "make_pooling",
+    "pseudo_labels",
+    "visiting_order",
+]
