@@ -84,6 +84,20 @@ def test_a_plan_follows_the_gates(name: str, what: Reduce, executor: Any) -> Non
         assert stream.cost.dense_macs - stream.cost.executed_macs == pytest.approx(saved)
 
 
+@pytest.mark.parametrize("name", ["clips", "pictures"])
+def test_a_stream_follows_clips_whose_policies_change(name: str, executor: Any) -> None:
+    """No reset between them: what the clip before chose, and left out, is not seen in the next."""
+    model, clips, wanted, policies = converted(name, Reduce(time=3, channels=3))
+    order = [*range(len(clips)), len(clips) - 1, 0]
+    chosen = [[tuple(torch.stack(use.largest(), 1)[b].tolist()) for use in policies.reduced] for b in order]
+    pairs = list(zip(chosen, chosen[1:], strict=False))
+    assert sum(one != other for one, other in pairs) >= len(clips) - 1
+    stream = Stream(make_plan(model, clips[:1]), executor=executor)
+    for place, b in enumerate(order):
+        torch.testing.assert_close(stream(clips[b : b + 1])[0], wanted[b], rtol=1e-4, atol=1e-5, msg=f"clip {place}")
+        assert (stream.cost.executed_macs == 0) == (place > 0 and order[place - 1] == b)
+
+
 def test_what_did_not_change_is_not_computed(executor: Any) -> None:
     model, clips, wanted, _ = converted("clips", Reduce())
     stream = Stream(make_plan(model, clips[:1]), executor=executor)
