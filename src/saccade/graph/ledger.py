@@ -20,8 +20,8 @@ class Spent:
 
     Attributes:
         name: the layer, as in `named_modules`.
-        pictures: how many entries of the first axis the layer takes together: T of a 2D layer that takes the pictures of
-            a clip, else 1.
+        pictures: how many entries of the first axis the layer takes together: T of a 2D layer for clips of T pictures,
+            else 1.
         macs: of computing everything, for one clip of so many pictures.
         executed: what was computed, (N,) float64, one number per clip.
         gate_macs: of deciding, for one clip.

@@ -93,8 +93,7 @@ def _apart(output: Tensor, batch: int, frames: int) -> Tensor:
 
 @contextmanager
 def _counting(model: nn.Module, clip: Clip) -> Iterator[None]:
-    """Enters the convolutions and linear layers without a gate, and the layers of other methods, into the clip's ledger,
-    while the block runs."""
+    """Enters what has no gate of this method into the clip's ledger, while the block runs."""
 
     def listen(spent: Spent) -> None:
         each = spent.pictures
