@@ -140,7 +140,9 @@ def _axis_read(name: str, draft: Draft) -> int | None:
         if rule not in (RESHAPE, PERMUTE) or len(set(step.calls[0].values())) > 1:
             continue
         behind = _axis_read(moved, draft)
-        for axis in reversed(range(rank)) if behind is not None else ():
+        if behind is None:
+            continue
+        for axis in reversed(range(rank)):
             guess = Scope({name: ValueSpec(draft.shapes[name], draft.dtypes[name], axis)}, {})
             whole = draft.shapes[name][axis] == draft.shapes[moved][behind]
             if whole and rule.axis(step.calls[0], guess, draft.shapes[moved]) == behind:

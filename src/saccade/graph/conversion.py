@@ -74,8 +74,9 @@ def refuse_second_method(model: nn.Module, where: Where | None, *, mine: type[Co
     Raises:
         InputError: the filter asks for such a layer.
     """
-    for name, module in model.named_modules() if where is not None else ():
-        if isinstance(module, Converted) and not isinstance(module, mine) and where is not None and where(name, module):
+    for name, module in model.named_modules():
+        others = isinstance(module, Converted) and not isinstance(module, mine)
+        if others and where is not None and where(name, module):
             raise InputError(
                 f"{name} was converted by {module.method}, and a layer carries one method. Have `where` leave it out "
                 f"(what `{module.method}.convert` returned names those layers); for {mine.method} there, make the "
