@@ -33,5 +33,5 @@ def test_rows_are_medians_beside_the_dense_network(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_fails_in_a_process_is_said() -> None:
-    with pytest.raises(RuntimeError, match=r"r2plus1d:19, dense: .*no R\(2\+1\)D '19'"):
+    with pytest.raises(RuntimeError, match=r"(?s)r2plus1d:19, dense: .*no R\(2\+1\)D '19'"):
         in_fresh_process("r2plus1d:19", "dense", (1, 4, 56))
