@@ -38,7 +38,7 @@ def load_noted(model: str) -> LoadedModel:
     return loaded
 
 
-def takes_clips(loaded: LoadedModel) -> bool:
+def is_of_clips(loaded: LoadedModel) -> bool:
     """Returns whether a model takes clips (1, C, T, H, W) one by one; raises InputError for clips in another layout."""
     shapes = [tuple(value.shape) for value in loaded.example]
     if len(shapes) != 1 or len(shapes[0]) != 5:

@@ -14,7 +14,7 @@ from saccade.cli.console import (
     scene_warnings_said,
     write_results,
 )
-from saccade.cli.loading import frames_to_run, load_noted, plan_of, shown_name, takes_clips, video_source
+from saccade.cli.loading import frames_to_run, is_of_clips, load_noted, plan_of, shown_name, video_source
 from saccade.cli.options import StreamOptions
 from saccade.cli.run_clips import refuse_stream_options, run_clips_command
 from saccade.errors import InputError
@@ -47,7 +47,7 @@ def run_command(
     with ExitStack() as stack:
         reader = stack.enter_context(read_video(video_source(video), stop=frames))
         loaded = load_noted(model)
-        whole = takes_clips(loaded)
+        whole = is_of_clips(loaded)
         if whole:
             refuse_stream_options(loaded, options, out=out, verify=verify)
         elif clip_stride is not None:
