@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -55,8 +56,13 @@ def converted(name: str, what: Reduce) -> tuple[nn.Module, Tensor, Tensor, Polic
             nn.init.normal_(gate.outer.weight)
             gate.outer.bias.data.mul_(0.1)
             gate.norm.running_var.fill_(0.05)
+            if not module.name.endswith(("depthwise", "conv2")):  # beside those what they read goes on, too
+                ends = [n for n in (module.space.time, module.space.channels) if n > 1]
+                gate.outer.bias.data[[ends[0] - 1, sum(ends) - 1]] = 12.0  # the last option is always in use
     with torch.no_grad():
         outputs, policies = ReducedModel(model)(clips)
+    apart = torch.cdist(outputs, outputs).fill_diagonal_(torch.inf).min()
+    assert apart > 0.002 * outputs.norm(dim=1).mean()  # no clip's outputs are taken for another's
     return model, clips, outputs, policies
 
 
@@ -83,6 +89,19 @@ def test_a_plan_follows_the_gates(name: str, what: Reduce, executor: Any) -> Non
             assert use.cheap_macs is not None
             saved += use.macs * (1 - float(use.share()[b])) - float(use.cheap_macs[b])
         assert stream.cost.dense_macs - stream.cost.executed_macs == pytest.approx(saved)
+
+
+@pytest.mark.parametrize("name", ["clips", "pictures"])
+def test_a_stream_follows_clips_whose_policies_change(name: str, executor: Any) -> None:
+    """No reset between them: what the clip before chose, and left out, is not seen in the next."""
+    model, clips, wanted, policies = converted(name, Reduce(time=3, channels=3))
+    order = [*range(len(clips)), len(clips) - 1, 0]
+    chosen = [[tuple(torch.stack(use.largest(), 1)[b].tolist()) for use in policies.reduced] for b in order]
+    assert sum(one != other for one, other in itertools.pairwise(chosen)) >= len(clips) - 1
+    stream = Stream(make_plan(model, clips[:1]), executor=executor)
+    for place, b in enumerate(order):
+        torch.testing.assert_close(stream(clips[b : b + 1])[0], wanted[b], rtol=1e-4, atol=1e-5, msg=f"clip {place}")
+        assert (stream.cost.executed_macs == 0) == (place > 0 and order[place - 1] == b)
 
 
 def test_what_did_not_change_is_not_computed(executor: Any) -> None:

@@ -3,13 +3,14 @@
 Convolutions, transposed convolutions and linear layers count every multiply-add once. Cheaper arithmetic counts
 one mac for each element it reads: an activation or an add one per output element, pooling its window per output
 element. Moving data (concatenation, slicing, nearest upsampling) counts nothing. Deciding is counted apart, as
-`gate_macs`: one mac per channel value compared with the announced record, one per position whose mask is derived.
+`gate_macs`: one mac per channel value compared with the announced record, one per position whose mask is derived, and
+all that the gates of dynamic and gated convolutions compute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class StepCost:
         name: the step's name in the plan.
         dense_macs: macs of computing every position.
         executed_macs: macs of the positions computed; at most `dense_macs`, but in a frame that was audited: that is
-            run twice, and both runs are counted, here and below.
+            run twice, and both runs are counted, here and below. A dynamic convolution that leaves nothing out may
+            still rebuild, and so spend a little more.
         gate_macs: macs of deriving the mask and comparing with the announced record.
         positions: positions of the step's output (all elements but the channel axis).
         active: positions computed.
@@ -37,6 +39,10 @@ class StepCost:
     active: int
     announced: int
     form: str = "positions"
+
+    def as_deciding(self) -> StepCost:
+        """Returns the cost of a step that only decides what others compute: all of it is gate macs, nothing dense."""
+        return replace(self, dense_macs=0, executed_macs=0, gate_macs=self.gate_macs + self.executed_macs)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,10 @@ CalibrationFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Thresholds to use, instead of those that calibrate stored for the model."),
 ]
+ClipStride = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Of a network of clips: one frame in N, instead of the network's own."),
+]
 RecipeSource = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A file RECIPE.py or a module that defines recipe().")
 ]

@@ -20,6 +20,7 @@ from saccade.errors import InputError, SaccadeError, SceneWarning, VideoError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from saccade.evaluate.clip_run import ClipRunReport
     from saccade.evaluate.video_run import RunReport
 
 DAMAGED, ERROR, INTERRUPTED = 1, 2, 130
@@ -40,7 +41,7 @@ def ended_well() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from error
 
 
-def end(report: RunReport, *, failed: bool = False) -> None:
+def end(report: RunReport | ClipRunReport, *, failed: bool = False) -> None:
     """Ends the command as the run ended: says on stderr what cut it short, and exits with its code.
 
     `failed` says that something asked for could not be written.

@@ -19,10 +19,14 @@ def load_planned(model: str, *, preprocess: Path | None) -> tuple[LoadedModel, P
         SaccadeError: the model or the preprocess cannot be used, or nothing says how a frame becomes the input.
     """
     loaded = load_noted(model)
+    return loaded, plan_of(loaded, preprocess=preprocess)
+
+
+def plan_of(loaded: LoadedModel, *, preprocess: Path | None) -> Plan:
+    """Returns a model's plan, as `load_planned`."""
     how = find_preprocess(loaded, preprocess)
-    with progress(f"planning {model}", None):
-        plan = make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
-    return loaded, plan
+    with progress(f"planning {loaded.name}", None):
+        return make_plan(loaded.model, loaded.example, preprocess=how, name=loaded.name)
 
 
 def load_noted(model: str) -> LoadedModel:
@@ -32,6 +36,19 @@ def load_noted(model: str) -> LoadedModel:
     if loaded.weights.startswith("random"):
         say(f"note: {loaded.name} has random weights ({loaded.weights}); its results mean nothing")
     return loaded
+
+
+def is_of_clips(loaded: LoadedModel) -> bool:
+    """Returns whether a model takes clips (1, C, T, H, W) one by one; raises InputError for clips in another layout."""
+    shapes = [tuple(value.shape) for value in loaded.example]
+    if len(shapes) != 1 or len(shapes[0]) != 5:
+        return False
+    if shapes[0][0] != 1 or shapes[0][1] not in (1, 3):
+        raise InputError(
+            f"{loaded.name} takes {shapes[0]}; run makes pictures (1, C, H, W) or clips (1, C, T, H, W) with 1 or 3 "
+            "channels of a video. Call the network from Python, with saccade.Engine or saccade.Stream"
+        )
+    return True
 
 
 def find_preprocess(loaded: LoadedModel, path: Path | None) -> Preprocess:

@@ -14,8 +14,10 @@ from saccade.cli.console import (
     scene_warnings_said,
     write_results,
 )
-from saccade.cli.loading import frames_to_run, load_planned, shown_name, video_source
+from saccade.cli.loading import frames_to_run, is_of_clips, load_noted, plan_of, shown_name, video_source
 from saccade.cli.options import StreamOptions
+from saccade.cli.run_clips import refuse_stream_options, run_clips_command
+from saccade.errors import InputError
 from saccade.evaluate.video_run import RunReport, follow
 from saccade.report.overlay import Overlay
 from saccade.report.tables import REFERENCE_NOTE, profile_table, run_table
@@ -32,8 +34,11 @@ def run_command(
     out: Path | None,
     json: str | None,
     verify: bool,
+    clip_stride: int | None = None,
 ) -> None:
     """Runs a model over a video, writes what was asked for, and exits with the run's own code.
+
+    A network of clips is run over window after window of the video.
 
     Raises:
         SaccadeError: the model, video or preprocess cannot be used, or a result cannot be written.
@@ -41,7 +46,18 @@ def run_command(
     check_targets(source=video, json_target=json, out=out)
     with ExitStack() as stack:
         reader = stack.enter_context(read_video(video_source(video), stop=frames))
-        loaded, plan = load_planned(model, preprocess=preprocess)
+        loaded = load_noted(model)
+        whole = is_of_clips(loaded)
+        if whole:
+            refuse_stream_options(loaded, options, out=out, verify=verify)
+        elif clip_stride is not None:
+            raise InputError(f"--clip-stride is of networks of clips; {model} takes frames one by one")
+        plan = plan_of(loaded, preprocess=preprocess)
+        if whole:
+            run_clips_command(
+                loaded, plan, reader, stride=clip_stride, options=options, frames=frames, video=video, json=json
+            )
+            return
         stream = options.open(plan, model=model)
         overlay = Overlay(loaded)
         file = stack.enter_context(OverlayFile(out, fps=reader.fps))

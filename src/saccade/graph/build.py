@@ -21,6 +21,7 @@ from saccade.graph.plan import Plan, Step
 from saccade.graph.program_file import load_program
 from saccade.kernels.elementwise import ELEMENTWISE
 from saccade.kernels.gated import GATED_CONVOLUTION
+from saccade.kernels.movement import PERMUTE, RESHAPE
 from saccade.kernels.rule import Scope
 from saccade.kernels.table import dense_macs, find_rule, refusal
 from saccade.kernels.window import CONVOLUTION, INTERPOLATION, POOLING, spatial_rank
@@ -111,7 +112,8 @@ def _finish(step: DraftStep, draft: Draft, scope: Scope, specs: dict[str, ValueS
 
 def _channel_axis(step: DraftStep, draft: Draft, scope: Scope, shape: tuple[int, ...]) -> int | None:
     if not step.calls:
-        return _input_axis(step.outputs[0], draft)
+        axis = _axis_read(step.outputs[0], draft)
+        return axis if axis is not None else 1 if len(shape) > 1 else None
     head = step.calls[0]
     if not refusal(head, scope):
         rule = find_rule(head)
@@ -123,12 +125,26 @@ def _channel_axis(step: DraftStep, draft: Draft, scope: Scope, shape: tuple[int,
     return 1 if len(shape) > 1 else None
 
 
-def _input_axis(name: str, draft: Draft) -> int | None:
-    """Returns the axis a convolution or pool reads the input's channels on; the second axis where none does."""
+def _axis_read(name: str, draft: Draft) -> int | None:
+    """Returns the axis on which a convolution or pool reads a value's channels, through what only moves it.
+
+    None where there is none such.
+    """
+    readers = [step for step in draft.steps if step.calls and name in step.calls[0].values()]
     rank = len(draft.shapes[name])
-    for step in draft.steps:
-        if step.calls and name in step.calls[0].values():
-            rule = find_rule(step.calls[0])
-            if rule in (CONVOLUTION, POOLING, INTERPOLATION, GATED_CONVOLUTION):
-                return rank - spatial_rank(step.calls[0]) - 1
-    return 1 if rank > 1 else None
+    for step in readers:
+        if find_rule(step.calls[0]) in (CONVOLUTION, POOLING, INTERPOLATION, GATED_CONVOLUTION):
+            return rank - spatial_rank(step.calls[0]) - 1
+    for step in readers:
+        rule, moved = find_rule(step.calls[0]), step.outputs[0]
+        if rule not in (RESHAPE, PERMUTE) or len(set(step.calls[0].values())) > 1:
+            continue
+        behind = _axis_read(moved, draft)
+        if behind is None:
+            continue
+        for axis in reversed(range(rank)):
+            guess = Scope({name: ValueSpec(draft.shapes[name], draft.dtypes[name], axis)}, {})
+            whole = draft.shapes[name][axis] == draft.shapes[moved][behind]
+            if whole and rule.axis(step.calls[0], guess, draft.shapes[moved]) == behind:
+                return axis
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -21,6 +21,12 @@ _KINDS = {
     "torch.nn.modules.conv.Conv3d": (3, False),
     "timm.layers.conv2d_same.Conv2dSame": (2, True),
 }
+
+
+class Converted:
+    """What every layer that a `convert` put in is besides; `method` is the name of the room it comes from."""
+
+    method: ClassVar[str]
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,32 @@ def kind_of(module: nn.Module) -> tuple[int, bool] | None:
     return _KINDS.get(f"{type(module).__module__}.{type(module).__qualname__}")
 
 
+def parts_of_converted(model: nn.Module) -> set[nn.Module]:
+    """Returns the converted layers of a model, whatever their method, with all that is in them."""
+    return {part for module in model.modules() if isinstance(module, Converted) for part in module.modules()}
+
+
+def refuse_second_method(model: nn.Module, where: Where | None, *, mine: type[Converted]) -> None:
+    """Checks that no layer is asked for which carries another method already; to be called before anything changes.
+
+    Args:
+        model: the model.
+        where: the filter of a `convert`. Without one such layers are not asked for, and stay what they are.
+        mine: what the layers of this method are.
+
+    Raises:
+        InputError: the filter asks for such a layer.
+    """
+    for name, module in model.named_modules():
+        others = isinstance(module, Converted) and not isinstance(module, mine)
+        if others and where is not None and where(name, module):
+            raise InputError(
+                f"{name} was converted by {module.method}, and a layer carries one method. Have `where` leave it out "
+                f"(what `{module.method}.convert` returned names those layers); for {mine.method} there, make the "
+                f"network anew and keep {module.method} away from that layer"
+            )
+
+
 def replace_layers(model: nn.Module, why_not: WhyNot, make: Make, *, what: Any, done: str, verb: str) -> Conversion:
     """Exchanges layers of a model; one that stands in several places stays one.
 
@@ -69,7 +101,10 @@ def replace_layers(model: nn.Module, why_not: WhyNot, make: Make, *, what: Any, 
     converted: list[str] = []
     left: dict[str, str] = {}
     made: dict[nn.Module, nn.Module] = {}
+    inside = parts_of_converted(model)  # the convolutions of gates are no layers of the network
     for parent_name, parent in list(model.named_modules()):
+        if parent in inside:
+            continue
         for child_name, child in list(parent._modules.items()):  # named_children leaves second names away
             if child is None:
                 continue

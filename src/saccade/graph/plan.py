@@ -17,6 +17,7 @@ from saccade.errors import FileFormatError
 from saccade.graph.arguments import decode, encode
 from saccade.graph.tensor_file import read_tensors, tensor_bytes, write_tensors
 from saccade.kernels.call import Call, Ref, find_operator
+from saccade.kernels.dynamic import values_computed_with
 from saccade.kernels.gated import GATED
 from saccade.kernels.rule import Scope
 from saccade.masks import ValueSpec
@@ -120,16 +121,32 @@ class Plan:
         return Scope(self.values, {name: tuple(tensor.shape) for name, tensor in self.weights.items()})
 
     @cached_property
+    def deciding(self) -> frozenset[str]:
+        """Names of the steps of VA-RED2's gates: their results choose what dynamic convolutions compute, and no more.
+
+        What they cost is gate macs.
+        """
+        needed = {ref.name for ref in self.outputs if ref.kind == "value"}
+        found = set()
+        for step in reversed(self.steps):
+            if step.calls and needed.isdisjoint(step.outputs):
+                found.add(step.name)
+            else:
+                needed.update(name for call in step.calls for name in values_computed_with(call))
+        return frozenset(found)
+
+    @cached_property
     def dense_macs(self) -> int:
-        """Multiply-accumulates of one whole pass."""
-        return sum(step.macs for step in self.steps)
+        """Multiply-accumulates of one whole pass, without deciding."""
+        return sum(step.macs for step in self.steps if step.name not in self.deciding)
 
     @cached_property
     def sparse_macs_share(self) -> float:
         """Share of `dense_macs` in sparse steps; 1 for a plan without macs."""
         if not self.dense_macs:
             return 1.0
-        return sum(step.macs for step in self.steps if step.form == "sparse") / self.dense_macs
+        sparse = (step for step in self.steps if step.form == "sparse" and step.name not in self.deciding)
+        return sum(step.macs for step in sparse) / self.dense_macs
 
     @cached_property
     def consumed(self) -> frozenset[str]:
@@ -210,6 +227,7 @@ class Plan:
             shapes = " ".join("x".join(map(str, self.values[name].shape)) or "scalar" for name in step.outputs)
             made = f"{', '.join(step.outputs)} = {step.op}({', '.join(step.inputs)})"
             note = f"  dense: {step.reason}" if step.form == "dense" else _gate_of(step)
+            note += "  decides" if step.name in self.deciding else ""
             lines.append(f"  {made}  [{shapes}]  {step.macs} macs  {step.source}{note}")
         return "\n".join(lines)
 

@@ -229,6 +229,11 @@ def _(
     return x.new_empty(_shape(x, weight, Geometry(list(stride), list(padding), list(dilation))))
 
 
+def values_computed_with(call: Call) -> tuple[str, ...]:
+    """Returns the names of the values a call computes with: all it reads, but the weights of options."""
+    return (call.replace(time=None, channels=None) if call.target == DYNAMIC else call).values()
+
+
 def frames_of(source: Sequence[int], out: Sequence[int]) -> int:
     """Returns T of a step's output: pictures of a clip lie along the first axis, (1, C, T, H, W) has it third."""
     return source[0] if len(source) == 4 else out[2]

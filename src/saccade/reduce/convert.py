@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import InputError
-from saccade.graph.conversion import Conversion, Where, kind_of, replace_layers
+from saccade.graph.conversion import Conversion, Converted, Where, kind_of, refuse_second_method, replace_layers
 from saccade.graph.evaluating import evaluating
 from saccade.reduce.layer import ReducedConv2d, ReducedConv3d, _ReducedConv
 from saccade.reduce.policies import Pass, working_on
@@ -40,6 +40,7 @@ def convert(model: nn.Module, what: Reduce, where: Where | None = None, *, examp
         model: any module that holds convolutions; not itself one.
         what: the search space and the cheap operations.
         where: called with each convolution's name and the module; only those it returns True for are converted.
+            Layers that `saccade.skip` converted are no layers for it to ask for (docs/reduce.md).
         example: clips as the model takes them, (1, C, T, H, W) or, of a 2D network, (1, T, C, H, W) or pictures (1, C,
             H, W). Their length is what the gates are made for.
 
@@ -47,16 +48,18 @@ def convert(model: nn.Module, what: Reduce, where: Where | None = None, *, examp
         Which layers were converted, and which not and why.
 
     Raises:
-        InputError: the model is itself a convolution, or the example is not one clip.
+        InputError: the model is itself a convolution, the example is not one clip, or a layer is asked for that carries
+            another method.
         ModelError: there was nothing to convert.
     """
-    if kind_of(model) is not None or isinstance(model, _ReducedConv):
+    if kind_of(model) is not None or isinstance(model, Converted):
         raise InputError(
             f"the model is itself a {type(model).__name__}, which cannot be replaced in place; wrap it in a module, or "
             "make a ReducedConv3d.from_convolution(...)"
         )
     if example.dim() < 4 or example.shape[0] != 1:
         raise InputError(f"got an example {tuple(example.shape)}; expected one clip: (1, C, T, H, W), (1, T, C, H, W)")
+    refuse_second_method(model, where, mine=_ReducedConv)
     frames = _frames_seen(model, example)
     return replace_layers(
         model,
@@ -90,6 +93,8 @@ def _why_not(name: str, module: nn.Module, where: Where | None, frames: Mapping[
         return None
     if isinstance(module, nn.Linear):
         return "a linear layer has no maps"
+    if isinstance(module, Converted) and not isinstance(module, _ReducedConv):
+        return f"it carries {module.method}"
     if kind_of(module) is None and not isinstance(module, _ReducedConv):
         return f"no dynamic form of {type(module).__module__}.{type(module).__qualname__}"
     if where is not None and not where(name, module):

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from saccade.errors import InputError
+from saccade.graph.conversion import Converted
+from saccade.graph.ledger import Spent, tell
 from saccade.kernels.convolving import convolve, output_size, pad, sharing_weights
 from saccade.kernels.dynamic import compute_largest, compute_part, dynamic_convolution, mix
 from saccade.reduce.cheap import CheapOperations
@@ -18,8 +20,10 @@ from saccade.reduce.policies import LayerUse, Pass, current_pass, one_hot
 from saccade.reduce.space import CheapChannels, Reduce, Space
 
 
-class _ReducedConv(nn.Module):
+class _ReducedConv(Converted, nn.Module):
     """What ReducedConv2d and ReducedConv3d share; mixed in before the convolution, whose attributes these are."""
+
+    method = "reduce"
 
     weight: Tensor
     bias: Tensor | None
@@ -126,7 +130,7 @@ class _ReducedConv(nn.Module):
         if forced is not None:
             return one_hot(forced, space, batch, clips)
         found = self.gate(clips.mean((-2, -1)))
-        whole = clips.new_ones(batch, 1)
+        whole = torch.ones(batch, 1, dtype=clips.dtype, device=clips.device)  # a constant where it is exported
         split = space.time if space.time > 1 else 0
         return found[:, :split] if split else whole, found[:, split:] if space.channels > 1 else whole
 
@@ -163,7 +167,10 @@ class _ReducedConv(nn.Module):
         macs = self.space.frames * plane * self.weight.numel()
         deciding = 0 if work.forced(self.name) is not None else self.gate.macs(math.prod(clips.shape[1:]))
         cheap = self.cheap.macs(plane, (time.detach() > 0).cpu(), (channels.detach() > 0).cpu())
-        work.uses.append(LayerUse(self.name, macs, deciding, time, channels, cheap, self.space))
+        use = LayerUse(self.name, macs, deciding, time, channels, cheap, self.space)
+        work.uses.append(use)
+        together = 1 if len(self.kernel_size) == 3 else self.space.inputs
+        tell(lambda: Spent(self.name, together, macs, macs * use.share().detach().cpu() + cheap, deciding))
 
     def extra_repr(self) -> str:
         """The convolution's own, and the options."""

@@ -16,6 +16,7 @@ from saccade.stream.camera import Geography, find_shift, why_fixed
 if TYPE_CHECKING:
     from saccade.adapt.adapt import Adapted
     from saccade.calibrate.calibrate import Calibrated
+    from saccade.evaluate.clip_run import ClassSeen, ClipRunReport
     from saccade.evaluate.demo import DemoReport
     from saccade.evaluate.video_run import RunReport
     from saccade.graph import Plan
@@ -27,6 +28,8 @@ REFERENCE_NOTE = (
     "The reference executor computes every frame densely and selects what the rule would compute: its macs are "
     "what is needed, its milliseconds are not faster than dense."
 )
+
+CLIPS_SHOWN = 20
 
 SIMILARITY_WORDS = {
     "cc": "CC, mean over pairs",
@@ -115,6 +118,45 @@ def run_table(report: RunReport) -> Table:
     where = f"torch {report.torch_version} with {report.threads} threads, {report.machine}"
     table.caption = f"{engine_words(report)}, {where}"
     return table
+
+
+def clips_seen_table(report: ClipRunReport) -> Table:
+    """Returns the classes that a network saw, clip by clip and over the video, the likeliest first."""
+    table = _table("")
+    table.add_column("frames", overflow="fold")
+    table.add_column("classes, and their probabilities", overflow="fold")
+    for seen in report.clips[:CLIPS_SHOWN]:
+        table.add_row(f"{seen.first_frame} to {seen.last_frame}", _classes(seen.classes))
+    if len(report.clips) > CLIPS_SHOWN:
+        table.add_row("...", f"{len(report.clips) - CLIPS_SHOWN} clips more; --json has them all")
+    if report.clips:
+        table.add_row("the video", _classes(report.classes))
+    return table
+
+
+def clip_run_table(report: ClipRunReport) -> Table:
+    """Returns what running a network of clips took."""
+    table = _table("")
+    table.add_column("model", overflow="fold")
+    table.add_column(Text(report.model), overflow="fold")
+    table.add_row("video", Text(report.source))
+    ended = " (interrupted)" if report.interrupted else " (the video is damaged)" if report.damage else ""
+    left = f", the last {report.frames_left} of them in no clip" if report.frames_left else ""
+    table.add_row("frames", f"{report.frames}{ended}{left}")
+    every = "" if report.clip_stride == 1 else f", one in {report.clip_stride}"
+    table.add_row("clips", f"{len(report.clips)} of {report.clip_frames} frames{every}")
+    table.add_row("weights", Text(report.weights))
+    table.add_row("macs, dense", macs(report.dense_macs))
+    table.add_row("macs, executed and gate", macs(report.executed_macs + report.gate_macs))
+    table.add_row("macs ratio", number(report.macs_ratio, ".2f", " times fewer"))
+    table.add_row("ms per clip", _timing(report.ms_per_clip.median, report.ms_per_clip.p90))
+    where = f"torch {report.torch_version} with {report.threads} threads, {report.machine}"
+    table.caption = f"{engine_words(report)}, {where}"
+    return table
+
+
+def _classes(classes: list[ClassSeen]) -> Text:
+    return Text(", ".join(f"{each.name or each.label} {each.probability:.3f}" for each in classes))
 
 
 def calibration_table(found: Calibrated) -> Table:
@@ -276,7 +318,7 @@ def gate_words(report: RunReport) -> str:
     return f"exact, {report.record} record"
 
 
-def engine_words(report: RunReport) -> str:
+def engine_words(report: RunReport | ClipRunReport) -> str:
     """Returns what ran it, in words."""
     if report.executor != "native":
         return f"{report.executor} executor"

@@ -41,7 +41,7 @@ class LayerFiring:
         macs: of computing every position of one frame.
         gate_macs: of deciding for one frame at every position; 0 without a gate.
         share: (B, T) of the positions computed; 1 in reference frames, and everywhere without a gate. Differentiable
-            while training.
+            while training. Of a layer of `saccade.reduce` the share of the macs that was executed, rebuilding included.
         decided: (B, T) of the positions the gate had to look at: where nothing under the kernel changed, its answer is
             known. 0 in reference frames; not found out, and 1, while training.
         gated: whether the layer has a gate.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from saccade.errors import InputError
-from saccade.graph.conversion import Conversion, Where, kind_of, replace_layers
+from saccade.graph.conversion import Conversion, Converted, Where, kind_of, refuse_second_method, replace_layers
 from saccade.skip.gates import Skip
 from saccade.skip.layer import SkipConv2d, SkipConv3d, _SkipConv
 
@@ -22,19 +22,21 @@ def convert(model: nn.Module, what: Skip, where: Where | None = None) -> Convers
         model: any module that holds convolutions; not itself one.
         what: gate, block and form.
         where: called with each convolution's name and the module; only those it returns True for are converted.
+            Layers that `saccade.reduce` converted are no layers for it to ask for (docs/reduce.md).
 
     Returns:
         Which layers were converted, and which not and why.
 
     Raises:
-        InputError: the model is itself a convolution.
+        InputError: the model is itself a convolution, or a layer is asked for that carries another method.
         ModelError: there was nothing to convert.
     """
-    if kind_of(model) is not None or isinstance(model, _SkipConv):
+    if kind_of(model) is not None or isinstance(model, Converted):
         raise InputError(
             f"the model is itself a {type(model).__name__}, which cannot be replaced in place; wrap it in a module, or "
             "make a SkipConv2d.from_convolution(...)"
         )
+    refuse_second_method(model, where, mine=_SkipConv)
     return replace_layers(
         model,
         lambda name, child: _why_not(name, child, where),
@@ -51,6 +53,8 @@ def _why_not(name: str, module: nn.Module, where: Where | None) -> str | None:
         return None
     if isinstance(module, nn.Linear):
         return "a linear layer has no positions in space"
+    if isinstance(module, Converted) and not isinstance(module, _SkipConv):
+        return f"it carries {module.method}"
     if kind_of(module) is None and not isinstance(module, _SkipConv):
         return f"no gated form of {type(module).__module__}.{type(module).__qualname__}"
     if where is not None and not where(name, module):

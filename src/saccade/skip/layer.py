@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import InputError
+from saccade.graph.conversion import Converted
 from saccade.kernels.convolving import Geometry, convolve, pad, sharing_weights
 from saccade.kernels.gated import gated_convolution, in_blocks
 from saccade.skip.clip import Clip, LayerFiring, current_clip
@@ -44,8 +45,10 @@ class _Before:
     z: Tensor
 
 
-class _SkipConv(nn.Module):
+class _SkipConv(Converted, nn.Module):
     """What SkipConv2d and SkipConv3d share; mixed in before the convolution, whose attributes these are."""
+
+    method = "skip"
 
     weight: Tensor
     bias: Tensor | None

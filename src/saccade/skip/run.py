@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from saccade.errors import InputError
+from saccade.graph.conversion import parts_of_converted
+from saccade.graph.ledger import Spent, listening
 from saccade.skip.clip import Clip, ClipState, Firing, LayerFiring, reference_frames, working_on
-from saccade.skip.layer import _SkipConv
 
 _COUNTED = (nn.modules.conv._ConvNd, nn.Linear)
 
@@ -92,7 +93,18 @@ def _apart(output: Tensor, batch: int, frames: int) -> Tensor:
 
 @contextmanager
 def _counting(model: nn.Module, clip: Clip) -> Iterator[None]:
-    """Enters the convolutions and linear layers without a gate into the clip's ledger, while the block runs."""
+    """Enters what has no gate of this method into the clip's ledger, while the block runs."""
+
+    def listen(spent: Spent) -> None:
+        each = spent.pictures
+        if clip.frames % each:
+            raise InputError(
+                f"{spent.name} takes {each} pictures together, and the clip has {clip.frames} frames; give clips of a "
+                f"multiple of {each}, or convert the layer with an example of one picture, to decide frame by frame"
+            )
+        share = (spent.executed / spent.macs).repeat_interleave(each).unflatten(0, (clip.batch, clip.frames))
+        decided = torch.full_like(share, 1 / each)
+        clip.calls.append(LayerFiring(spent.name, spent.macs // each, spent.gate_macs, share, decided, gated=False))
 
     def count(name: str) -> Any:
         def hook(module: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -105,9 +117,10 @@ def _counting(model: nn.Module, clip: Clip) -> Iterator[None]:
 
         return hook
 
-    with ExitStack() as stack:
+    own = parts_of_converted(model)
+    with ExitStack() as stack, listening(listen):
         for name, module in model.named_modules():
-            if isinstance(module, _COUNTED) and not isinstance(module, _SkipConv):
+            if isinstance(module, _COUNTED) and module not in own:
                 handle = module.register_forward_hook(count(name))
                 stack.callback(handle.remove)
         yield

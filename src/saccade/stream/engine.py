@@ -96,6 +96,21 @@ class Engine:
         return self._executor.name
 
     @property
+    def precision(self) -> str:
+        """What values are stored in, "float32" or "bfloat16"."""
+        return self._executor.precision
+
+    @property
+    def threads(self) -> int:
+        """Threads that share the work of an input."""
+        return self._executor.threads
+
+    @property
+    def isa(self) -> str:
+        """The native engine's instruction set; "" on the reference executor."""
+        return self._executor.isa
+
+    @property
     def cost(self) -> Cost:
         """Of the last input."""
         return self.costs[-1] if self.costs else Cost(self.plan.dense_macs, 0, 0, 0.0)

@@ -121,17 +121,16 @@ class _Frame:
                 self.announced[name] = mask
         positions = sum(self.plan.values[name].positions for name in step.outputs)
         self.active[step.name] = active[0]
-        self.costs.append(
-            StepCost(
-                name=step.name,
-                dense_macs=step.macs,
-                executed_macs=step_macs(self.plan, step, self.lookup, active=sum(count)),
-                gate_macs=gate_macs,
-                positions=positions,
-                active=sum(count),
-                announced=sum(int(self.announced[name].sum()) for name in step.outputs),
-            )
+        cost = StepCost(
+            name=step.name,
+            dense_macs=step.macs,
+            executed_macs=step_macs(self.plan, step, self.lookup, active=sum(count)),
+            gate_macs=gate_macs,
+            positions=positions,
+            active=sum(count),
+            announced=sum(int(self.announced[name].sum()) for name in step.outputs),
         )
+        self.costs.append(cost.as_deciding() if step.name in self.plan.deciding else cost)
 
     def gated(self, step: Step) -> None:
         """A gated convolution: its own rule says what is active (`saccade.stream.gated`)."""

@@ -76,8 +76,9 @@ def load_clips(
     mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
     crop_fraction: float = 1.0,
+    frame_stride: int = 1,
 ) -> LoadedModel:
-    """Returns a classifier of clips with an example of `size` (T, H, W).
+    """Returns a classifier of clips with an example of `size` (T, H, W), of one frame in `frame_stride`.
 
     Its preprocess makes one frame, (1, 3, H, W), whose centre it crops; T of them, stacked, are a clip.
     """
@@ -88,4 +89,5 @@ def load_clips(
         preprocess=Preprocess(size=size[1:], fit="crop", crop_fraction=crop_fraction, mean=mean, std=std),
         kind="classification",
         weights=weights_origin(pretrained),
+        frame_stride=frame_stride,
     )

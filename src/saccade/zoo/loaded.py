@@ -32,6 +32,7 @@ class LoadedModel:
         kind: what the outputs are. Only drawing depends on it.
         class_names: names of labels 0, 1, ...; may be empty.
         weights: where the numbers come from, in words ("random, seed 0", "pretrained", "from the file").
+        frame_stride: a clip takes one frame of the video in so many.
     """
 
     name: str
@@ -42,6 +43,7 @@ class LoadedModel:
     kind: Kind = "unknown"
     class_names: tuple[str, ...] = ()
     weights: str = "as given"
+    frame_stride: int = 1
 
     def __repr__(self) -> str:
         """The name, kind, input shapes and origin of the weights; never numbers."""

@@ -19,6 +19,7 @@ from saccade.zoo.making import SEED, check_classes, check_variant, create
 
 PREFIX = "x3d:"
 SIZES = {"m": (16, 256, 256), "s": (13, 160, 160), "tiny": (16, 64, 64)}  # (T, H, W) of the example
+STRIDES = {"m": 5, "s": 6, "tiny": 5}  # a clip takes one frame in so many
 EXPANSION = 2.25  # channels of the middle of a bottleneck per channel of its output
 
 
@@ -127,7 +128,7 @@ def x3d(variant: str = "tiny", *, classes: int = CLASSES, swish: bool = False, s
 def load_x3d(name: str) -> LoadedModel:
     """Returns the network called `x3d:VARIANT`, with Kinetics' 400 classes; raises ModelError as `x3d`."""
     variant = name.removeprefix(PREFIX)
-    return load_clips(name, x3d(variant), SIZES[variant])
+    return load_clips(name, x3d(variant), SIZES[variant], frame_stride=STRIDES[variant])
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> nn.Sequential:

@@ -48,6 +48,7 @@ class NativeExecutor:
         self.profile = profile
         self.compiled = shared_program(plan, precision)
         self.isa = self.compiled.isa
+        self._deciding = [row for row, step in enumerate(plan.steps) if step.name in plan.deciding]
         self._bound: WeakKeyDictionary[StreamState, Bound] = WeakKeyDictionary()
 
     @torch.inference_mode(mode=False)  # what is kept is written to by later frames, whatever mode those are run in
@@ -102,6 +103,10 @@ class NativeExecutor:
         state.frames += 1
         outputs = tuple(bound.output(ref) for ref in self.plan.outputs)
         executed, gate = bound.engine.macs
+        if self._deciding:
+            spent = bound.engine.executed
+            deciding = sum(spent[row] for row in self._deciding)
+            executed, gate = executed - deciding, gate + deciding
         total = Cost(self.plan.dense_macs, executed, gate, 0.0)
         return Pass(
             outputs, total, lambda: self._costs(bound), lambda: self._active(bound), lambda: self._seconds(bound)
@@ -114,18 +119,17 @@ class NativeExecutor:
         costs = []
         for step, active, announced, (executed, gate), form in rows:
             positions = sum(self.plan.values[name].positions for name in step.outputs)
-            costs.append(
-                StepCost(
-                    name=step.name,
-                    dense_macs=step.macs,
-                    executed_macs=executed,
-                    gate_macs=gate,
-                    positions=positions,
-                    active=active,
-                    announced=announced,
-                    form=form,
-                )
+            cost = StepCost(
+                name=step.name,
+                dense_macs=step.macs,
+                executed_macs=executed,
+                gate_macs=gate,
+                positions=positions,
+                active=active,
+                announced=announced,
+                form=form,
             )
+            costs.append(cost.as_deciding() if step.name in self.plan.deciding else cost)
         return tuple(costs)
 
     def _seconds(self, bound: Bound) -> tuple[float, ...]:
