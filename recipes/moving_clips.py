@@ -51,7 +51,7 @@ class MovingClips:
 
 
 class RecordedClips(MovingClips):
-    """The surveillance clips of a split, kept in `CACHE`; there are none for validation, those to test stand for them."""
+    """The surveillance clips of a split, kept in `CACHE`; for validation there are none but those to test."""
 
     def __init__(self, split: str, *, frames: int = FRAMES, size: int = SIZE) -> None:
         part = "train" if split == "train" else "test"

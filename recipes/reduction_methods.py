@@ -52,7 +52,9 @@ class ClipMethod:
         if self.name not in METHODS:
             raise RecipeError(f"unknown method {self.name!r}; expected one of {', '.join(METHODS)}")
         if self.name in ("weights", "filters") and not 0 < self.press < 1:
-            raise RecipeError(f"method {self.name!r} prunes {self.press:g} of each layer; expected press between 0 and 1")
+            raise RecipeError(
+                f"method {self.name!r} prunes {self.press:g} of each layer; expected press between 0 and 1"
+            )
 
     @property
     def reduced(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a reduced network chose (VA-RED2, Fig. 3, 4 and 8 to 12): by layer and class, by clip, and which clips those are.
+"""What a reduced network chose (VA-RED2, Fig. 3, 4 and 8 to 12): by layer and class, by clip, and in which clips.
 
 Every function returns a matplotlib figure that belongs to no window, in the style of `plot_style`.
 """

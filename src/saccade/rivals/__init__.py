@@ -3,6 +3,6 @@
 - `decompose`: spatial and weight SVD. `prune`, `harden`: L0 channel pruning. All give networks of plain convolutions.
 - `keyframes`, `flow`: results or features of key frames, repeated or moved; functions on clips.
 - `conditional`: CC-image, learned gates on the picture itself.
-- `channel_gating`: CGNet, a part of the input channels everywhere and the rest where that is large. `resolution`: AR-Net
-  for whole clips, the size of a clip's frames chosen by clip. `counted`: the macs of those two and of pruned networks.
+- `channel_gating`: CGNet, some of the input channels everywhere and the rest where that gives much. `resolution`:
+  AR-Net for whole clips, the size of a clip's frames chosen by clip. `counted`: macs of gated and of pruned networks.
 """

@@ -84,9 +84,7 @@ class ChannelGatedConv(CountsItself):
         ledger.enter(whole * len(fires) // ledger.batch, always + where)
 
 
-def gate_channels(
-    model: nn.Module, *, groups: int = 4, start: float = START, where: Where | None = None
-) -> Conversion:
+def gate_channels(model: nn.Module, *, groups: int = 4, start: float = START, where: Where | None = None) -> Conversion:
     """Replaces the convolutions of a model, in place, by gated ones that share their weights.
 
     Args:

@@ -56,9 +56,7 @@ class ResolutionChoice(nn.Module):
         exploring: choose at random while training (the warm-up).
     """
 
-    def __init__(
-        self, network: nn.Module, sizes: Sequence[int], *, example: Tensor, temperature: float = 1.0
-    ) -> None:
+    def __init__(self, network: nn.Module, sizes: Sequence[int], *, example: Tensor, temperature: float = 1.0) -> None:
         super().__init__()
         if len(sizes) < 2 or list(sizes) != sorted(set(sizes), reverse=True):
             raise InputError(f"sizes are {list(sizes)}; expected two or more, the largest first, none twice")

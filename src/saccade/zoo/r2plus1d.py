@@ -32,7 +32,9 @@ CHANNELS = {  # of the four layers; tiny has one block in each
     "tiny-half": (4, 12, 24, 48),
 }
 LAYERS = ("stem", "layer1", "layer2", "layer3", "layer4")
-SIZES = {"18": (16, 128, 128)} | dict.fromkeys(("tiny", "tiny-narrow", "tiny-half"), (16, 56, 56))  # (T, H, W) of the example
+SIZES = {"18": (16, 128, 128)} | dict.fromkeys(
+    ("tiny", "tiny-narrow", "tiny-half"), (16, 56, 56)
+)  # (T, H, W) of the example
 # how torchvision's pretrained network was trained, on (T, H, W) = (16, 112, 112) of frames with a shorter side of 128
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 KINETICS_SIZE, KINETICS_CROP = (16, 112, 112), 112 / 128
