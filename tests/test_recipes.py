@@ -111,6 +111,20 @@ def test_an_unknown_method_is_refused() -> None:
         Method(name="prune")
 
 
+def test_samples_made_by_two_processes_at_once_stay_whole(tmp_path: Path) -> None:
+    early: list[np.ndarray] = []
+
+    def make(value: int) -> list[dict[str, np.ndarray]]:
+        if value == 2:  # the other process was faster, and reads what it made while this one writes
+            early.append(recipes.pose_clips.kept(tmp_path / "clips", lambda: make(1))["x"])
+        return [{"x": np.full(1000, value)}] * 50
+
+    late = recipes.pose_clips.kept(tmp_path / "clips", lambda: make(2))["x"]
+    assert (early[0] == 1).all()
+    assert (late == 2).all()
+    assert sorted(path.name for path in (tmp_path / "clips").iterdir()) == ["done", "x.npy"]
+
+
 @pytest.fixture
 def small(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few scenes in place of hundreds, kept for all tests of this file."""

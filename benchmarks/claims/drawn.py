@@ -29,6 +29,4 @@ def curve_points(found: Curves, method: str) -> list[CurvePoint]:
 
 def save_svg(figure: Any, stem: Path) -> Path:
     """Writes the figure as SVG only: what documentation shows."""
-    png, svg = save_figure(figure, stem)
-    png.unlink()
-    return svg
+    return save_figure(figure, stem, formats=["svg"])[0]

@@ -41,9 +41,7 @@ def draw_policies(rows: Mapping[str, Any], folder: Path) -> list[Path]:
             ends = [pick(clips, key=found["costs"].__getitem__) for pick in (min, max)]
             pairs[action] = tuple((frames_of(index), found["costs"][index]) for index in ends)
         figure = cheapest_and_dearest(pairs, title=title)  # type: ignore[arg-type]
-        png, svg = save_figure(figure, folder / f"reduce-clips-{network}")
-        svg.unlink()  # the frames in it make it large
-        files.append(png)
+        files += save_figure(figure, folder / f"reduce-clips-{network}", formats=["png"])  # as SVG it is large
     return files
 
 
