@@ -26,11 +26,10 @@ TITLES = {
     "resolution": "resolution by clip (AR-Net)",
     "space": "search space 3",
     "time-copied": "frames copied",
-    "time-scaled": "frames scaled",
     "channels-scaled": "channels scaled",
 }
 RIVALS = tuple(TITLES[name] for name in ("narrow", "half", "half-rate", "weights", "filters", "gating", "resolution"))
-ABLATED = tuple(TITLES[name] for name in ("space", "time-copied", "time-scaled", "channels-scaled"))
+ABLATED = tuple(TITLES[name] for name in ("space", "time-copied", "channels-scaled"))
 SETTINGS = {"both": "lambda", "time": "lambda", "channels": "lambda", "weights": "pruned", "filters": "pruned",
             "gating": "threshold", "resolution": "weight"}  # fmt: skip
 
@@ -48,10 +47,11 @@ def curves(rows: Mapping[str, Any], network: str) -> Curves:
     found: Curves = {}
     for name, row in rows.items():
         kind, method, seed = name.split("/")
-        if kind != network or "plain" not in row["measures"]:
+        dense = rows.get(f"{network}/dense/{seed}")
+        if kind != network or dense is None:
             continue
         plain = row["measures"]["plain"]
-        dense_macs = rows[f"{network}/dense/{seed}"]["measures"]["plain"]["dense_macs"]
+        dense_macs = dense["measures"]["plain"]["dense_macs"]
         title, setting = method_of(method)
         here = Point(plain["top1"], plain["macs"], dense_macs / plain["macs"], setting)
         found.setdefault(title, {}).setdefault(int(seed), []).append(here)
