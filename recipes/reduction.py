@@ -49,7 +49,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], Where | None, int]] = {
     "x3d": (x3d, pointwise_only, 2),
     "i3d": (i3d, None, 2),
     "tpn": (tpn, spatial_only, 1),
-    "corrnet": (corrnet, spatial_only, 1),
+    "corrnet": (corrnet, spatial_only, 2),
 }
 WIDTHS = {"whole": "tiny", "narrow": "tiny-narrow", "half": "tiny-half"}
 STEPS = {"dense": 1200, "reduced": 500}

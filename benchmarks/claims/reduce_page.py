@@ -20,7 +20,7 @@ NETWORKS = {
     "x3d": "X3D-tiny on rendered actions, 8 frames of 48x48",
     "i3d": "I3D-tiny on rendered actions, 8 frames of 48x48, one seed",
     "tpn": "TPN on R(2+1)D-tiny, one seed",
-    "corrnet": "CorrNet on R(2+1)D-tiny, one seed",
+    "corrnet": "CorrNet on R(2+1)D-tiny, 8 frames, one seed",
     "actions": "R(2+1)D-tiny on surveillance clips: fight or no fight, 180 to train and 60 to test, one seed",
 }
 DRAWN = {"rivals": ("r2plus1d", [OURS, *RIVALS[2:], RIVALS[0]]), "dimensions": ("r2plus1d", [OURS, TIME, CHANNELS])}

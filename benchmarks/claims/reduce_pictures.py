@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,5 +60,5 @@ def frames_of(index: int) -> Any:
 
 
 def short(layer: str) -> str:
-    """Returns a layer's name without what all of them have in common."""
-    return layer.removeprefix("model.").removeprefix("body.")
+    """Returns a layer's name without what all of them have in common, and without the numbers of first members."""
+    return re.sub(r"(\.0)+$", "", layer.removeprefix("model.").removeprefix("body."))

@@ -36,9 +36,9 @@ SECONDS: dict[str, dict[str, float]] = {
     "r2plus1d": {"dense": 0.27, "both": 0.65, "time": 0.55, "channels": 0.55, "weights": 0.35, "filters": 0.35,
                  "gating": 0.6, "resolution": 0.7, "narrow": 0.22, "half": 0.15, "half-rate": 0.15, "space-3": 1.2},
     "x3d": {"dense": 0.34, "both": 0.9},
-    "i3d": {"dense": 0.3, "both": 0.8},
-    "tpn": {"dense": 0.32, "both": 0.7},
-    "corrnet": {"dense": 0.4, "both": 0.8},
+    "i3d": {"dense": 0.15, "both": 0.45},
+    "tpn": {"dense": 0.4, "both": 0.9},
+    "corrnet": {"dense": 0.8, "both": 1.0},
     "actions": {"dense": 0.27, "both": 0.65},
 }  # fmt: skip
 MEASURING = 0.5  # minutes: accuracy and macs over 600 test clips
@@ -83,9 +83,11 @@ def runs() -> dict[str, Run]:
         for name, options in ABLATIONS.items() if whole else ():
             add("r2plus1d", name, seed, method="both", efficiency=WEIGHTS[-1], **options)
         for network in OTHERS if whole else ():
-            add(network, "dense", seed)
-            add(network, "tuned", seed)
-            add(network, f"both-{WEIGHTS[-1]}", seed, method="both", efficiency=WEIGHTS[-1])
+            fewer = 2 if network == "corrnet" else 1  # its correlations take longer than all its convolutions
+            dense, later = STEPS["dense"] // fewer, STEPS["reduced"] // fewer
+            add(network, "dense", seed, steps=dense)
+            add(network, "tuned", seed, steps=later)
+            add(network, f"both-{WEIGHTS[-1]}", seed, method="both", efficiency=WEIGHTS[-1], steps=later)
         if whole:
             add("actions", "dense", seed, steps=600)
             add("actions", "tuned", seed, steps=300)
