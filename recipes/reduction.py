@@ -52,7 +52,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], Where | None, int]] = {
     "corrnet": (corrnet, spatial_only, 2),
 }
 WIDTHS = {"whole": "tiny", "narrow": "tiny-narrow", "half": "tiny-half"}
-STEPS = {"dense": 1200, "reduced": 500}
+STEPS = {"dense": 1500, "reduced": 500}
 
 
 def recipe(

@@ -59,7 +59,7 @@ def runs() -> dict[str, Run]:
         known = SECONDS[task]
         kind = name if name in known else options.get("method", "dense")
         minutes = steps * known[kind] / 60 + MEASURING + (0.5 if more else 0)
-        options = {"network": network, "seed": seed, **options}
+        options = {"network": network, "seed": seed, "steps": steps, **options}
         run = Run(f"{task}/{name}/{seed}", RECIPE, options, ("plain", *more), start, minutes)
         found[run.name] = run
 
@@ -83,7 +83,7 @@ def runs() -> dict[str, Run]:
         for name, options in ABLATIONS.items() if whole else ():
             add("r2plus1d", name, seed, method="both", efficiency=WEIGHTS[-1], **options)
         for network in OTHERS if whole else ():
-            fewer = 2 if network == "corrnet" else 1  # its correlations take longer than all its convolutions
+            fewer = 3 if network == "corrnet" else 1  # its correlations take longer than all its convolutions
             dense, later = STEPS["dense"] // fewer, STEPS["reduced"] // fewer
             add(network, "dense", seed, steps=dense)
             add(network, "tuned", seed, steps=later)
