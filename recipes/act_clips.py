@@ -41,17 +41,15 @@ def rendered(split: str) -> list[dict[str, Any]]:
     return found
 
 
-def recorded(split: str) -> list[dict[str, Any]]:
-    """Return the surveillance clips of a split, 25 frames of each."""
+def recorded(split: str, *, frames: int = FRAMES, size: int = SIZE["actions"]) -> list[dict[str, Any]]:
+    """Return the surveillance clips of a split, `frames` of each, as squares."""
     found = []
     for video in read_actions(FOLDER, part="train" if split == "train" else "test").videos:
         decoded = [frame.data for frame in read_video(video.path)]
-        chosen = np.stack([decoded[i] for i in segment_frames(len(decoded), FRAMES)])
+        chosen = np.stack([decoded[i] for i in segment_frames(len(decoded), frames)])
         planes = torch.from_numpy(chosen).permute(0, 3, 1, 2).float()
-        size = (SIZE["actions"], SIZE["actions"])
-        small = F.interpolate(planes, size, mode="bilinear", antialias=True, align_corners=False)
-        frames = small.round().clamp(0, 255).to(torch.uint8).numpy()
-        found.append({"frames": frames, "label": np.int64(video.label)})
+        small = F.interpolate(planes, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        found.append({"frames": small.round().clamp(0, 255).to(torch.uint8).numpy(), "label": np.int64(video.label)})
     return found
 
 

@@ -1,7 +1,7 @@
-"""Rendered action clips for the recipes of clip classification: twelve actions, from still to busy.
+"""Clips for the recipe of networks of clips: rendered actions from still to busy, and surveillance clips.
 
-A sample is a dict: `frames` (16, 3, 64, 64) uint8, `label` int64, `change` and `moved` float32: the mean absolute
-difference of consecutive frames in grey levels, and the mean share of the pixels that truly moved.
+A sample is a dict: `frames` (16, 3, 48, 48) uint8, `label` int64, `change` float32, the mean absolute difference of
+consecutive frames in grey levels, and of rendered clips `moved` float32, the mean share of the pixels that truly moved.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+import recipes.act_clips
 from recipes.pose_clips import CACHE, kept, light
-from saccade.data.puppets_clips import CLIP_ACTIONS, MIRRORED_ACTIONS, ClipConfig, render_clip
+from saccade.data.puppets_clips import CLIP_ACTIONS, MIRRORED_ACTIONS, ClipConfig, frame_change, render_clip
 
-FRAMES, SIZE = 16, 64
+FRAMES, SIZE = 16, 48
 CLIPS = {"train": 2400, "validation": 240, "test": 600}
 FIRST_SEED = {"train": 9_000_000, "validation": 9_500_000, "test": 10_000_000}
+CLASSES = {"moving": len(CLIP_ACTIONS), "actions": 2}
 
 
 def render(seed: int, *, frames: int = FRAMES, size: int = SIZE) -> dict[str, Any]:
@@ -48,9 +50,29 @@ class MovingClips:
         return {"frames": np.array(self.arrays["frames"][index]), **numbers}
 
 
-def augment_moving(sample: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+class RecordedClips(MovingClips):
+    """The surveillance clips of a split, kept in `CACHE`; for validation there are none but those to test."""
+
+    def __init__(self, split: str, *, frames: int = FRAMES, size: int = SIZE) -> None:
+        part = "train" if split == "train" else "test"
+
+        def make() -> list[dict[str, Any]]:
+            found = recipes.act_clips.recorded(part, frames=frames, size=size)
+            return [{**sample, "change": np.float32(frame_change(sample["frames"]))} for sample in found]
+
+        self.arrays = kept(CACHE / f"recorded-{part}-{frames}-{size}", make)
+
+
+def augment_moving(
+    sample: Mapping[str, Any], rng: np.random.Generator, *, mirrored: tuple[int, ...] = MIRRORED_ACTIONS
+) -> dict[str, Any]:
     """Return the clip lit at random and, half the time, mirrored, with the name of what it then shows."""
     if rng.random() < 0.5:
         frames = np.ascontiguousarray(sample["frames"][..., ::-1])
-        sample = {**sample, "frames": frames, "label": np.int64(MIRRORED_ACTIONS[int(sample["label"])])}
+        sample = {**sample, "frames": frames, "label": np.int64(mirrored[int(sample["label"])])}
     return light(sample, rng)
+
+
+def clips_of_task(data: str, split: str) -> MovingClips:
+    """Return a split of the rendered clips ("moving") or of the surveillance clips ("actions")."""
+    return MovingClips(split) if data == "moving" else RecordedClips(split)

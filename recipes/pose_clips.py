@@ -38,12 +38,18 @@ def render(seed: int, frames: int, size: int) -> dict[str, np.ndarray]:
 
 
 def kept(folder: Path, make: Callable[[], list[dict[str, Any]]]) -> dict[str, np.ndarray]:
-    """Return samples of equal shapes, key by key and not read into memory; made once and kept in a folder."""
+    """Return samples of equal shapes, key by key and not read into memory; made once and kept in a folder.
+
+    Several processes may want the same ones: a file is put in its place whole, so that none sees half of it.
+    """
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
         found = make()
         for key in found[0]:
-            np.save(folder / f"{key}.npy", np.stack([item[key] for item in found]))
+            partial = folder / f"{key}.partial-{os.getpid()}"
+            with partial.open("wb") as file:
+                np.save(file, np.stack([item[key] for item in found]))
+            partial.replace(folder / f"{key}.npy")
         (folder / "done").touch()
     return {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
 

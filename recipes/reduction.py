@@ -5,13 +5,13 @@ r"""What is done in a clip, by a 3D network: dense, or with VA-RED2 only the cha
     saccade evaluate recipes/reduction.py --weights out/moving-reduced --set start=out/moving-dense --set method=both
 
 The dense network learns first, every method goes on from there. A reduced one learns in two stages, as the paper's do:
-without the efficiency loss, then with it. For rivals that are smaller dense networks (`method=half-width`) there is no
-start: they learn as long as both stages together.
+without the efficiency loss, then with it. For rivals that are smaller dense networks (`width=half`, or `stride=2` for
+half the frames) there is no start: they learn as long as both stages together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,77 +22,106 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from recipes.methods import adam, one_cycle
-from recipes.moving_clips import FRAMES, SIZE, MovingClips, augment_moving
+from recipes.moving_clips import CLASSES, FRAMES, SIZE, augment_moving, clips_of_task
 from recipes.pose_clips import pictures
-from saccade.data.puppets_clips import CLIP_ACTIONS
-from saccade.errors import RecipeError
+from recipes.reduction_methods import ClipMethod, Stage
+from saccade.data.puppets_clips import MIRRORED_ACTIONS
 from saccade.evaluate.classify import top_k_accuracy
-from saccade.reduce import Reduce, ReducedModel, convert, efficiency_loss, spatial_only
+from saccade.graph.conversion import Where
+from saccade.reduce import Reduce, ReducedModel, spatial_only
 from saccade.train import Recipe, read_weights
+from saccade.zoo.corrnet import corrnet
 from saccade.zoo.i3d import i3d
 from saccade.zoo.r2plus1d import r2plus1d
+from saccade.zoo.tpn import tpn
 from saccade.zoo.x3d import x3d
 
-NETWORKS = {"r2plus1d": (r2plus1d, spatial_only), "x3d": (x3d, None), "i3d": (i3d, None)}
-# Options of time and of channels, as a share of the search space: what "temporal only" and "channel only" leave alone.
-METHODS = {"dense": None, "both": (True, True), "time": (True, False), "channels": (False, True)}
-STEPS = {"dense": 1200, "reduced": 600}
-STAGES = 0.4  # of the steps go by before the efficiency loss begins
+
+def pointwise_only(name: str, module: nn.Module) -> bool:
+    """Return whether a convolution is one of X3D's 1x1x1 ones over whole maps; the depthwise have few of the macs."""
+    kernel: Any = getattr(module, "kernel_size", ())
+    return set(kernel) == {1} and "excite" not in name
+
+
+# How to make each network, which of its layers are reduced (or gated), and every how many-th frame of a clip it takes.
+NETWORKS: dict[str, tuple[Callable[..., nn.Module], Where | None, int]] = {
+    "r2plus1d": (r2plus1d, spatial_only, 1),
+    "x3d": (x3d, pointwise_only, 2),
+    "i3d": (i3d, None, 2),
+    "tpn": (tpn, spatial_only, 1),
+    "corrnet": (corrnet, spatial_only, 2),
+}
+WIDTHS = {"whole": "tiny", "narrow": "tiny-narrow", "half": "tiny-half"}
+STEPS = {"dense": 1500, "reduced": 500}
 
 
 def recipe(
     *,
-    network: Literal["r2plus1d", "x3d", "i3d"] = "r2plus1d",
+    network: Literal["r2plus1d", "x3d", "i3d", "tpn", "corrnet"] = "r2plus1d",
+    data: Literal["moving", "actions"] = "moving",
     method: str = "dense",
     start: str = "",
     seed: int = 0,
     space: int = 2,
     efficiency: float = 0.8,
-    cheap_time: str = "blend",
-    cheap_channels: str = "depthwise",
+    cheap_time: Literal["copy", "scale", "blend"] = "blend",
+    cheap_channels: Literal["scale", "depthwise"] = "depthwise",
+    press: float = 0.0,
+    width: Literal["whole", "narrow", "half"] = "whole",
+    stride: int = 0,
     steps: int = 0,
     rate: float = 0.0,
     gate_rate: float = 0.01,
     recompute: bool = False,
 ) -> Recipe:
-    """Return the recipe; `start` is a dense network's folder, `efficiency` the paper's lambda_e."""
-    if method not in METHODS:
-        raise RecipeError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
-    options = METHODS[method]
+    """Return the recipe; `start` is a dense network's folder, `efficiency` the paper's lambda_e.
+
+    `press` is how hard a rival presses (`ClipMethod`), `stride` that every so many-th of the 16 frames is seen (0: as
+    the network has it).
+    """
+    make, where, every = NETWORKS[network]
+    every = stride or every
+    time, channels = (1 if method == other else space for other in ("channels", "time"))
+    what = Reduce(time=time, channels=channels, cheap_time=cheap_time, cheap_channels=cheap_channels)
+    how = ClipMethod(name=method, what=what, efficiency=efficiency, press=press)
     steps = steps or STEPS["reduced" if start else "dense"]
     rate = rate or (1e-3 if start else 3e-3)
-    stage = Stage(efficiency, steps)
+    stage = Stage(steps)
+    mirrored = MIRRORED_ACTIONS if data == "moving" else tuple(range(CLASSES[data]))
 
     def build() -> nn.Module:
-        make, where = NETWORKS[network]
-        run = ReducedModel(make("tiny", classes=len(CLIP_ACTIONS), seed=seed), recompute=recompute)
+        run = ReducedModel(make(WIDTHS[width], classes=CLASSES[data], seed=seed), recompute=recompute)
         if start:
             read_weights(Path(start)).load_into(run)
-        if options is not None:
-            time, channels = (space if wanted else 1 for wanted in options)
-            what = Reduce(time=time, channels=channels, cheap_time=cheap_time, cheap_channels=cheap_channels)  # type: ignore[arg-type]
-            convert(run.model, what, where, example=torch.zeros(1, 3, FRAMES, SIZE, SIZE))
-        return run
+        example = torch.zeros(1, 3, -(-FRAMES // every), SIZE, SIZE)
+        model = how.apply(run, where, example=example)
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv3d):  # so they are fastest on a CPU
+                layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return model
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        scores, policies = model(clips_of(batch["frames"]))
+        scores, cost = model(clips_of(batch["frames"], every))
         task = F.cross_entropy(scores, batch["label"], label_smoothing=0.1)
-        if options is None:
+        if how.name == "dense":
             return {"loss": task, "task": task}
-        dear = efficiency_loss(policies, scores.argmax(1) == batch["label"])
-        share = (policies.macs.mean() / policies.dense_macs).float()
-        return {"loss": task + stage.now * dear, "task": task, "efficiency": dear, "macs": share}
+        penalty = how.penalty(model, cost, scores.argmax(1) == batch["label"])
+        share = (cost.macs.mean() / cost.dense_macs).float()
+        return {"loss": task + stage.now * penalty, "task": task, "penalty": penalty, "macs": share}
+
+    def measured(split: str) -> Callable[[nn.Module], dict[str, float]]:
+        return lambda model: measure(model, clips_of_task(data, split), stride=every)
 
     return Recipe(
         name=f"reduction-{network}-{method}",
         build=build,
-        data=lambda: MovingClips("train"),
+        data=lambda: clips_of_task(data, "train"),
         loss=loss,
         optimizer=partial(adam, rate=rate, gate_rate=gate_rate, decay=0.01),
         schedule=partial(one_cycle, steps=steps),
-        augment=augment_moving,
-        validate=lambda model: measure(model, MovingClips("validation")),  # type: ignore[arg-type]
-        evaluate=lambda model: measure(model, MovingClips("test")),  # type: ignore[arg-type]
+        augment=partial(augment_moving, mirrored=mirrored),
+        validate=measured("validation"),
+        evaluate=measured("test"),
         steps=steps,
         batch=16,
         seed=seed,
@@ -103,35 +132,28 @@ def recipe(
     )
 
 
-class Stage:
-    """The weight of the efficiency loss: 0 in the first stage, then all of it; `before_step` of a recipe."""
-
-    def __init__(self, weight: float, steps: int) -> None:
-        self.weight, self.steps, self.now = weight, steps, 0.0
-
-    def __call__(self, model: nn.Module, step: int) -> None:
-        """Set the weight of this step."""
-        self.now = self.weight if step > STAGES * self.steps else 0.0
-
-
-def clips_of(frames: Tensor) -> Tensor:
-    """Return clips (B, 3, T, H, W) as networks take them, from uint8 (B, T, 3, H, W)."""
-    return pictures(frames).transpose(1, 2)
+def clips_of(frames: Tensor, stride: int = 1) -> Tensor:
+    """Return clips (B, 3, T, H, W) as networks take them, every stride-th frame of uint8 (B, T, 3, H, W)."""
+    return pictures(frames[:, ::stride]).transpose(1, 2)
 
 
 @torch.no_grad()
-def measure(model: ReducedModel, data: Any, *, batch: int = 20) -> dict[str, float]:
-    """Return top-1 accuracy (in percent), macs per clip, and how they follow the motion in it."""
+def measure(model: nn.Module, data: Any, *, stride: int = 1, batch: int = 20) -> dict[str, float]:
+    """Return top-1 accuracy (in percent), macs per clip, and how they follow the motion in it.
+
+    Motion is the share of the pixels that truly moved where that is known, else the difference of the frames.
+    """
     scores, macs, labels, motion = [], [], [], []
     dense = overhead = 0.0
     for first in range(0, len(data), batch):
         samples = [data[index] for index in range(first, min(first + batch, len(data)))]
-        found, policies = model(clips_of(torch.stack([torch.from_numpy(sample["frames"]) for sample in samples])))
+        frames = torch.stack([torch.from_numpy(sample["frames"]) for sample in samples])
+        found, cost = model(clips_of(frames, stride))
         scores.append(found)
-        macs.append(policies.macs)
+        macs.append(cost.macs)
         labels += [int(sample["label"]) for sample in samples]
-        motion += [float(sample["moved"]) for sample in samples]
-        dense, overhead = policies.dense_macs, overhead + float(policies.overhead.sum())
+        motion += [float(sample.get("moved", sample["change"])) for sample in samples]
+        dense, overhead = cost.dense_macs, overhead + float(cost.overhead.sum())
     each, truth = torch.cat(macs), torch.tensor(labels)
     top = 100 * top_k_accuracy(torch.cat(scores), truth)
     within = [float(each[truth == label].std(correction=0)) / dense for label in truth.unique()]

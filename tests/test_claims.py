@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import benchmarks.claims.page as page
 import benchmarks.claims.skip_claims as skip_claims
+import benchmarks.claims.skip_page as page
 from benchmarks.claims.curves import Point, at_ratio, by_setting, curves, largest_ratio, seeds_at, spread
 from benchmarks.claims.judging import OURS, beats, on_average, verdict
 from benchmarks.claims.runs import Results, Run, carry_out

@@ -230,7 +230,7 @@ def test_nothing_of_the_small_backbones_falls_back(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("r2plus1d:19", r"no R\(2\+1\)D '19'; expected one of 18, tiny\.$"),
+        ("r2plus1d:19", r"no R\(2\+1\)D '19'; expected one of 18, tiny, tiny-narrow, tiny-half\.$"),
         ("r2plus1d:tiny@pretrained", r"no pretrained R\(2\+1\)D 'tiny'; expected one of 18"),
         ("i3d:", r"i3d:: there is no I3D ''; expected one of inceptionv2, tiny"),
         ("i3d:inceptionv2@pretrained", r"no trained weights to download; leave @pretrained away"),

@@ -1,4 +1,4 @@
-"""One claim of a paper: what it says, how we tried it, what came out."""
+"""One claim of a paper: what it says, how we tried it, what came out, and how a page shows it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Claim:
         protocol: how we tried it.
         paper: its numbers.
         ours: our numbers.
-        reproduced: "yes", "partly" or "no".
+        reproduced: "yes", "partly", "no", or "not tested".
         why: the reason where not, or what to keep in mind.
         seeds: how many trainings stand behind each number that is ranked; 0 where nothing is random.
     """
@@ -29,7 +29,7 @@ class Claim:
     protocol: str
     paper: str
     ours: str
-    reproduced: Literal["yes", "partly", "no"]
+    reproduced: Literal["yes", "partly", "no", "not tested"]
     why: str
     seeds: int
 
@@ -43,3 +43,23 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns a Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def summary(claims: Sequence[Claim]) -> str:
+    """Returns one line per claim."""
+    return table(["", "claim", "reproduced"], [[claim.id, claim.claim, claim.reproduced] for claim in claims])
+
+
+def section(claim: Claim) -> str:
+    """Returns a claim in full."""
+    seeds = f" {claim.seeds} seeds: mean (lowest to highest)." if claim.seeds > 1 else ""
+    return "\n".join(
+        [
+            f"### {claim.id}: {claim.claim}",
+            "",
+            f"- Paper: {claim.paper}.",
+            f"- Protocol: {claim.protocol}.{seeds}",
+            f"- Ours: {claim.ours}.",
+            f"- Reproduced: **{claim.reproduced}**. {claim.why}",
+        ]
+    )

@@ -31,6 +31,5 @@ def draw_masks(name: str, data: Any, every: int, model: ClipModel) -> dict[str, 
         masks[f"layer {number + 1}"] = mask[0, 1:].numpy()
     block = next(module.what.block for module in model.modules() if isinstance(module, SkipConv2d))
     figure = gate_masks(np.ascontiguousarray(frames.transpose(0, 2, 3, 1))[1:], masks)
-    png, svg = save_figure(figure, PICTURES / f"skip-masks-{name}-{block}")
-    svg.unlink()  # the frames in it make it large
+    (png,) = save_figure(figure, PICTURES / f"skip-masks-{name}-{block}", formats=["png"])  # as SVG it is large
     return {"picture": png.name, "layers": list(masks)}

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks.environment import ROOT, environment
 from saccade.train.checkpoint import WEIGHTS
@@ -26,8 +28,9 @@ class Run:
         name: unique, as "pose/gumbel-0.1/1".
         recipe: the recipe's file, from the project's folder.
         options: what the recipe is made with.
-        measures: functions of `benchmarks.claims.measures` to call with the trained network, by name.
+        measures: what to measure of the trained network, by name; its paper's module knows how.
         start: name of the run whose weights it starts from.
+        minutes: how long it is expected to take on one core; 0 where nobody knows.
     """
 
     name: str
@@ -35,7 +38,7 @@ class Run:
     options: Mapping[str, Any]
     measures: tuple[str, ...]
     start: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    minutes: float = 0.0
 
     @property
     def folder(self) -> Path:
@@ -144,3 +147,40 @@ def _short(row: Mapping[str, Any]) -> str:
             numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}
             parts.append(f"{name} " + " ".join(f"{k}={v:.4g}" for k, v in list(numbers.items())[:5]))
     return "; ".join(parts)[:200]
+
+
+def train_run(run: Run, every: Mapping[str, Run], measure: Callable[[str, Any, Any], Any], *, measured: bool) -> Any:
+    """Trains one run (or goes on with it), measures it if asked to, and returns its row.
+
+    Args:
+        run: which.
+        every: all runs of the paper, by name.
+        measure: called with the name of a measure, the recipe and the trained network, in evaluation mode.
+        measured: False to train only.
+    """
+    from saccade.train import load_recipe, train
+
+    torch.set_num_threads(1)
+    recipe = load_recipe(run.recipe, run.all_options(every))
+    began = time.monotonic()
+    trained = train(recipe, run.folder, accelerator="cpu", tensorboard=False)
+    if trained.stopped:
+        raise SystemExit(f"{run.name} was stopped by {trained.stopped} at step {trained.step} of {trained.steps}")
+    model = trained.model.eval()
+    row: dict[str, Any] = {"train_seconds": round(time.monotonic() - began), "steps": trained.steps, "measures": {}}
+    for name in run.measures if measured else ():
+        row["measures"][name] = measure(name, recipe, model)
+    row["seconds"] = round(time.monotonic() - began)
+    return row
+
+
+def plan(runs: Sequence[Run], results: Results) -> str:
+    """Returns the runs as text, one a line: how long each takes, or is expected to take, on one core."""
+    lines, there, left = [], 0.0, 0.0
+    for run in runs:
+        done = results.done(run)
+        minutes = results.rows[run.name]["seconds"] / 60 if done else run.minutes
+        there, left = (there + minutes, left) if done else (there, left + minutes)
+        lines.append(f"{'done' if done else '':5s}{f'{minutes:.1f}' if minutes else '?':>7s} min  {run.name}")
+    lines.append(f"{len(runs)} runs, {left:.0f} minutes of one core to come, {there:.0f} carried out")
+    return "\n".join(lines)

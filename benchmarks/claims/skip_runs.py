@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from typing import Any
 
-import torch
-
-from benchmarks.claims.runs import Run
+from benchmarks.claims.runs import Run, train_run
 
 SEEDS = (0, 1, 2)
 ABLATED = 0  # the seed with every setting; the others have those that are ranked
@@ -106,23 +103,12 @@ def add_classification(found: dict[str, Run], task: str, data: str, seed: int) -
 def carry_out(name: str, *, measured: bool = True) -> dict[str, Any]:
     """Trains one run (or goes on with it), measures it if asked to, and returns its row."""
     from benchmarks.claims.measures import MEASURES, TASKS
-    from saccade.skip import ClipModel
-    from saccade.train import load_recipe, train
 
-    torch.set_num_threads(1)
     every = runs()
-    run = every[name]
-    recipe = load_recipe(run.recipe, run.all_options(every))
-    began = time.monotonic()
-    trained = train(recipe, run.folder, accelerator="cpu", tensorboard=False)
-    if trained.stopped:
-        raise SystemExit(f"{name} was stopped by {trained.stopped} at step {trained.step} of {trained.steps}")
-    model = trained.model.eval()
-    assert isinstance(model, ClipModel)
-    row: dict[str, Any] = {"train_seconds": round(time.monotonic() - began), "steps": trained.steps, "measures": {}}
-    for measure in run.measures if measured else ():
-        row["measures"][measure] = MEASURES[measure](TASKS[name.split("/")[0]], model)
-    row["seconds"] = round(time.monotonic() - began)
+    task = TASKS[name.split("/")[0]]
+    row: dict[str, Any] = train_run(
+        every[name], every, lambda measure, recipe, model: MEASURES[measure](task, model), measured=measured
+    )
     return row
 
 

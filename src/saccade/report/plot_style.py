@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,15 +64,18 @@ def style() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Any, path: str | Path) -> list[Path]:
-    """Writes the figure as PNG and as SVG, whatever the suffix of `path`; returns both paths. Folders are made."""
+def save_figure(figure: Any, path: str | Path, *, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Writes the figure as PNG and as SVG, or as one of them, whatever the suffix of `path`; returns what it wrote.
+
+    Folders are made.
+    """
     stem = Path(path)
     stem = stem.with_suffix("") if stem.suffix in (".png", ".svg") else stem
     stem.parent.mkdir(parents=True, exist_ok=True)
-    written = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
+    written = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]
     with style():
-        figure.savefig(written[0], metadata={"Software": None})
-        figure.savefig(written[1], metadata={"Date": None})
+        for file, kind in zip(written, formats, strict=True):
+            figure.savefig(file, metadata={"Software": None} if kind == "png" else {"Date": None})
     return written
 
 

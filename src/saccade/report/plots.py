@@ -160,6 +160,7 @@ def accuracy_against_macs(
     dense: CurvePoint | None = None,
     accuracy: str = "accuracy",
     unit: float = 1e9,
+    per: str = "frame",
     log: bool = False,
     title: str = "",
 ) -> Any:
@@ -173,13 +174,14 @@ def accuracy_against_macs(
         dense: the network that computes everything.
         accuracy: what the upright axis says.
         unit: macs per unit of the axis: 1e9, 1e6, 1e3 or 1.
+        per: what the macs are of, in a word.
         log: a logarithmic axis of macs.
         title: above it.
 
     Raises:
         InputError: there is no curve, the unit is unknown, or a point has no macs on a logarithmic axis.
     """
-    names = {1e9: "G macs per frame", 1e6: "M macs per frame", 1e3: "k macs per frame", 1.0: "macs per frame"}
+    names = {number: f"{letter}macs per {per}" for number, letter in ((1e9, "G "), (1e6, "M "), (1e3, "k "), (1.0, ""))}
     if not curves or unit not in names:
         raise InputError(f"got {len(curves)} curves and unit {unit:g}; expected at least one, and one of {list(names)}")
     every = [macs for curve in curves for point in curve.points for macs in point.macs]

@@ -25,9 +25,16 @@ from saccade.zoo.making import (
 from saccade.zoo.torchvision_repair import import_extra
 
 PREFIX = "r2plus1d:"
-CHANNELS = {"18": (64, 128, 256, 512), "tiny": (8, 24, 48, 96)}  # of the four layers; tiny has one block in each
+CHANNELS = {  # of the four layers; tiny has one block in each
+    "18": (64, 128, 256, 512),
+    "tiny": (8, 24, 48, 96),
+    "tiny-narrow": (6, 18, 36, 72),
+    "tiny-half": (4, 12, 24, 48),
+}
 LAYERS = ("stem", "layer1", "layer2", "layer3", "layer4")
-SIZES = {"18": (16, 128, 128), "tiny": (16, 56, 56)}  # (T, H, W) of the example
+SIZES = {"18": (16, 128, 128)} | dict.fromkeys(
+    ("tiny", "tiny-narrow", "tiny-half"), (16, 56, 56)
+)  # (T, H, W) of the example
 # how torchvision's pretrained network was trained, on (T, H, W) = (16, 112, 112) of frames with a shorter side of 128
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 KINETICS_SIZE, KINETICS_CROP = (16, 112, 112), 112 / 128
@@ -55,7 +62,8 @@ def r2plus1d(
 
     Args:
         variant: "18", torchvision's (26.5 G macs for 8 frames of 128x128, 31.5 M parameters); or "tiny" for two cores:
-            one block per layer, of 8 to 96 channels (122 M macs for 16 frames of 56x56, 0.47 M parameters).
+            one block per layer, of 8 to 96 channels (122 M macs for 16 frames of 56x56, 0.47 M parameters); or
+            "tiny-narrow" and "tiny-half" with three quarters and half of its channels.
         classes: number of scores.
         pretrained: with torchvision's weights, trained on Kinetics-400, downloaded; with another number of classes
             the last layer stays random. For 18 only.

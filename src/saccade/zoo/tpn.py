@@ -137,7 +137,7 @@ def tpn(
         ModelError: there is no such variant.
     """
     name = f"{PREFIX}{variant}"
-    check_variant(name, variant, CHANNELS, prefix=PREFIX, what="TPN on R(2+1)D")
+    check_variant(name, variant, GROUPS, prefix=PREFIX, what="TPN on R(2+1)D")
     check_classes(name, classes)
 
     def make() -> TPN:

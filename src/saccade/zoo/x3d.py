@@ -18,8 +18,8 @@ from saccade.zoo.loaded import LoadedModel
 from saccade.zoo.making import SEED, check_classes, check_variant, create
 
 PREFIX = "x3d:"
-SIZES = {"m": (16, 256, 256), "s": (13, 160, 160), "tiny": (16, 64, 64)}  # (T, H, W) of the example
-STRIDES = {"m": 5, "s": 6, "tiny": 5}  # a clip takes one frame in so many
+SIZES = {"m": (16, 256, 256), "s": (13, 160, 160), "tiny": (16, 64, 64), "tiny-half": (16, 64, 64)}  # (T, H, W)
+STRIDES = {"m": 5, "s": 6, "tiny": 5, "tiny-half": 5}  # a clip takes one frame in so many
 EXPANSION = 2.25  # channels of the middle of a bottleneck per channel of its output
 
 
@@ -32,7 +32,9 @@ class Shape(NamedTuple):
 
 
 _PAPER = Shape((24, 48, 96, 192), (3, 5, 11, 7), 2048)
-SHAPES = {"m": _PAPER, "s": _PAPER, "tiny": Shape((24, 48, 72, 96), (1, 2, 3, 2), 256)}
+_TINY = Shape((24, 48, 72, 96), (1, 2, 3, 2), 256)
+_HALF = Shape((12, 24, 36, 48), (1, 2, 3, 2), 128)
+SHAPES = {"m": _PAPER, "s": _PAPER, "tiny": _TINY, "tiny-half": _HALF}
 
 
 class SqueezeExcite(nn.Module):
@@ -103,7 +105,7 @@ def x3d(variant: str = "tiny", *, classes: int = CLASSES, swish: bool = False, s
     Args:
         variant: "m" (6.18 G macs for 16 frames of 256x256, 3.8 M parameters), "s" (the same layers, made for 13 frames
             of 160x160, 1.96 G); or "tiny" for two cores, 8 blocks of 24 to 96 channels (119 M macs for 16 frames of
-            64x64, 0.42 M parameters).
+            64x64, 0.42 M parameters), and "tiny-half" with half of its channels.
         classes: number of scores.
         swish: with the swish of the X3D paper behind the depthwise convolutions; VA-RED2 has nothing there.
         seed: of the random weights. torch's own random state is not touched.

@@ -1,18 +1,18 @@
-"""The page of a paper's claims: Markdown, JSON and pictures, from what was measured."""
+"""The page of Skip-Convolutions' claims: Markdown, JSON and pictures, from what was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.claims.claim import Claim, table, write_json
-from benchmarks.claims.curves import UNITS, Curves, by_setting, curves, mean, spread
+from benchmarks.claims.claim import Claim, section, summary, write_json
+from benchmarks.claims.curves import UNITS, curves
+from benchmarks.claims.drawn import curve_points, save_svg, settings_table
 from benchmarks.claims.judging import OURS, OURS_RESIDUAL, PAPERS, seeds_of
 from benchmarks.claims.skip_claims import judge, stage_shares
 from benchmarks.environment import ROOT
-from saccade.report.plot_style import save_figure
-from saccade.report.plots import Curve, CurvePoint, accuracy_against_macs, firing_by_stage
+from saccade.report.plots import Curve, accuracy_against_macs, firing_by_stage
 
 DOCS, RESULTS = ROOT / "docs", ROOT / "benchmarks" / "results"
 TASKS = {
@@ -41,7 +41,7 @@ def write_page(rows: Mapping[str, Any]) -> list[Claim]:
     parts += [section(claim) for claim in claims]
     for task, title in TASKS.items():
         if seeds_of(rows, task):
-            parts += [f"## {title}", settings(curves(rows, task), task)]
+            parts += [f"## {title}", settings_table(curves(rows, task), UNITS[task])]
     parts += ["## Pictures", *[f"![{path.stem}](pictures/{path.name})" for path in pictures]]
     (DOCS / "claims-skip.md").write_text("\n\n".join(parts) + "\n")
     return claims
@@ -55,36 +55,6 @@ under them changed. "Gumbel on r" is the paper's gate; "Gumbel on |r|" reads the
 recomputes a value where the gate fires, in place of adding to it ([why](skip.md))."""
 
 
-def summary(claims: Sequence[Claim]) -> str:
-    """Returns one line per claim."""
-    return table(["", "claim", "reproduced"], [[claim.id, claim.claim, claim.reproduced] for claim in claims])
-
-
-def section(claim: Claim) -> str:
-    """Returns a claim in full."""
-    seeds = f" {claim.seeds} seeds: mean (lowest to highest)." if claim.seeds > 1 else ""
-    return "\n".join(
-        [
-            f"### {claim.id}: {claim.claim}",
-            "",
-            f"- Paper: {claim.paper}.",
-            f"- Protocol: {claim.protocol}.{seeds}",
-            f"- Ours: {claim.ours}.",
-            f"- Reproduced: **{claim.reproduced}**. {claim.why}",
-        ]
-    )
-
-
-def settings(found: Curves, task: str) -> str:
-    """Returns every method's settings: mean accuracy and macs over seeds."""
-    lines = []
-    for method in found:
-        for setting in by_setting(found, method).values():
-            ratio = mean(item.ratio for item in setting)
-            lines.append([method, setting[0].setting, spread([item.accuracy for item in setting]), f"{ratio:.2f}"])
-    return table(["method", "setting", UNITS[task], "macs /"], lines)
-
-
 def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draws accuracy against macs, and firing by stage; returns the files."""
     files = []
@@ -92,25 +62,13 @@ def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
         found = curves(rows, task)
         if "dense, tuned as long" not in found:
             continue
-        lines = [Curve(method, _points(found, method)) for method in methods if method in found]
+        lines = [Curve(method, curve_points(found, method)) for method in methods if method in found]
         if not lines:
             continue
-        dense = _points(found, "dense, tuned as long")[0]
+        dense = curve_points(found, "dense, tuned as long")[0]
         figure = accuracy_against_macs(lines, dense=dense, accuracy=f"{UNITS[task]} (%)", unit=1e6, log=True)
-        files.append(_save(figure, folder / f"skip-{name}"))
+        files.append(save_svg(figure, folder / f"skip-{name}"))
     shares = stage_shares(rows)
     if shares:
-        files.append(_save(firing_by_stage(shares), folder / "skip-fig8"))
+        files.append(save_svg(firing_by_stage(shares), folder / "skip-fig8"))
     return files
-
-
-def _points(found: Curves, method: str) -> list[CurvePoint]:
-    settings = by_setting(found, method).values()
-    return [CurvePoint([item.macs for item in setting], [item.accuracy for item in setting]) for setting in settings]
-
-
-def _save(figure: Any, stem: Path) -> Path:
-    """Writes the figure as SVG only: what documentation shows."""
-    png, svg = save_figure(figure, stem)
-    png.unlink()
-    return svg

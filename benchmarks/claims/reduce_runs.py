@@ -1,0 +1,110 @@
+"""The trainings behind the claims of VA-RED2. `python -m benchmarks.claims.reduce_runs NAME` does one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from benchmarks.claims.runs import Run, train_run
+from recipes.reduction import STEPS
+
+RECIPE = "recipes/reduction.py"
+SEEDS = (0, 1, 2)
+ABLATED = 0  # the seed with every setting; the others have those that are ranked
+WEIGHTS = (0.2, 0.8)  # lambda_e of what is ranked; the paper's is 0.8
+FROM_SCRATCH = {"steps": STEPS["dense"] + STEPS["reduced"]}  # of networks that are smaller: as long as both stages
+# Rivals by name: the options of the recipe, whether they start from the dense network, whether with every seed.
+RIVALS: dict[str, tuple[dict[str, Any], bool, bool]] = {
+    "narrow": ({"width": "narrow", **FROM_SCRATCH}, False, True),
+    "half": ({"width": "half", **FROM_SCRATCH}, False, False),
+    "half-rate": ({"stride": 2, **FROM_SCRATCH}, False, True),
+    "weights-0.5": ({"method": "weights", "press": 0.5}, True, True),
+    "filters-0.5": ({"method": "filters", "press": 0.5}, True, True),
+    "gating-1": ({"method": "gating", "press": 1.0}, True, True),
+    "resolution-1": ({"method": "resolution", "press": 1.0}, True, True),
+}
+# Search space and cheap operations, all with method both and the paper's lambda_e.
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "space-3": {"space": 3},
+    "time-copied": {"cheap_time": "copy"},
+    "channels-scaled": {"cheap_channels": "scale"},
+}
+OTHERS = ("i3d", "tpn", "corrnet")  # dense and reduced, one seed
+# Seconds per training step of 16 clips, one thread beside other work on a 2-core machine with AVX-512.
+SECONDS: dict[str, dict[str, float]] = {
+    "r2plus1d": {"dense": 0.27, "both": 0.65, "time": 0.55, "channels": 0.55, "weights": 0.35, "filters": 0.35,
+                 "gating": 0.6, "resolution": 0.7, "narrow": 0.22, "half": 0.15, "half-rate": 0.15, "space-3": 1.2},
+    "x3d": {"dense": 0.34, "both": 0.9},
+    "i3d": {"dense": 0.15, "both": 0.45},
+    "tpn": {"dense": 0.4, "both": 0.9},
+    "corrnet": {"dense": 0.8, "both": 1.0},
+    "actions": {"dense": 0.27, "both": 0.65},
+}  # fmt: skip
+MEASURING = 0.5  # minutes: accuracy and macs over 600 test clips
+
+
+def runs() -> dict[str, Run]:
+    """Returns every run by name, in the order to begin them."""
+    found: dict[str, Run] = {}
+
+    def add(
+        network: str, name: str, seed: int, more: tuple[str, ...] = (), *, goes_on: bool = True, **options: Any
+    ) -> None:
+        task = network
+        if network == "actions":
+            network, options = "r2plus1d", {"data": "actions", **options}
+        start = f"{task}/dense/{seed}" if goes_on and name != "dense" else ""
+        steps = options.get("steps") or STEPS["reduced" if start else "dense"]
+        known = SECONDS[task]
+        kind = name if name in known else options.get("method", "dense")
+        minutes = steps * known[kind] / 60 + MEASURING + (0.5 if more else 0)
+        options = {"network": network, "seed": seed, "steps": steps, **options}
+        run = Run(f"{task}/{name}/{seed}", RECIPE, options, ("plain", *more), start, minutes)
+        found[run.name] = run
+
+    def add_reduced(network: str, seed: int, *, whole: bool) -> None:
+        add(network, "dense", seed, ("redundancy",) if whole else ())
+        add(network, "tuned", seed)
+        for weight in WEIGHTS[::-1]:
+            more = ("policies",) if whole else ()
+            add(network, f"both-{weight}", seed, more, method="both", efficiency=weight)
+
+    for seed in SEEDS:
+        whole = seed == ABLATED
+        add_reduced("r2plus1d", seed, whole=whole)
+        for method in ("time", "channels"):
+            add("r2plus1d", f"{method}-{WEIGHTS[-1]}", seed, method=method, efficiency=WEIGHTS[-1])
+        add("r2plus1d", "free", seed, method="both", efficiency=0.0)
+        for name, (options, goes_on, ranked) in RIVALS.items():
+            if ranked or whole:
+                add("r2plus1d", name, seed, goes_on=goes_on, **options)
+        add_reduced("x3d", seed, whole=whole)
+        for name, options in ABLATIONS.items() if whole else ():
+            add("r2plus1d", name, seed, method="both", efficiency=WEIGHTS[-1], **options)
+        for network in OTHERS if whole else ():
+            fewer = 3 if network == "corrnet" else 1  # its correlations take longer than all its convolutions
+            dense, later = STEPS["dense"] // fewer, STEPS["reduced"] // fewer
+            add(network, "dense", seed, steps=dense)
+            add(network, "tuned", seed, steps=later)
+            add(network, f"both-{WEIGHTS[-1]}", seed, method="both", efficiency=WEIGHTS[-1], steps=later)
+        if whole:
+            add("actions", "dense", seed, steps=600)
+            add("actions", "tuned", seed, steps=300)
+            add("actions", f"both-{WEIGHTS[-1]}", seed, method="both", efficiency=WEIGHTS[-1], steps=300)
+    return found
+
+
+def carry_out(name: str, *, measured: bool = True) -> dict[str, Any]:
+    """Trains one run (or goes on with it), measures it if asked to, and returns its row."""
+    from benchmarks.claims.reduce_measures import MEASURES
+
+    every = runs()
+    row: dict[str, Any] = train_run(
+        every[name], every, lambda measure, recipe, model: MEASURES[measure](recipe, model), measured=measured
+    )
+    return row
+
+
+if __name__ == "__main__":
+    print(json.dumps(carry_out(sys.argv[1], measured="--weights" not in sys.argv)))

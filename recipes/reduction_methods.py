@@ -1,0 +1,115 @@
+"""Ways to make a network of clips cheaper, as the recipe and the claims of VA-RED2 name them.
+
+"both", "time" and "channels" are VA-RED2 and its halves. Its rivals: "weights" and "filters" (pruned by size, single
+weights or whole output channels), "gating" (CGNet) and "resolution" (AR-Net, by clip). "dense" changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from saccade.errors import RecipeError
+from saccade.graph.conversion import Where
+from saccade.reduce import Reduce, ReducedModel, convert, efficiency_loss
+from saccade.rivals.channel_gating import gate_channels, threshold_loss
+from saccade.rivals.counted import CountedModel
+from saccade.rivals.resolution import ChoiceCost, ResolutionChoice
+
+# Options of time and of channels, as a share of the search space: what "temporal only" and "channel only" leave alone.
+REDUCED = {"both": (True, True), "time": (True, False), "channels": (False, True)}
+METHODS = ("dense", *REDUCED, "weights", "filters", "gating", "resolution")
+STAGES = 0.4  # of the steps go by before the efficiency loss begins
+GROUPS = 4  # of input channels, of which channel gating always reads one
+THRESHOLDS = 0.5  # weight of the thresholds' loss
+SIZES = (1, 2 / 3, 1 / 2)  # sides of the clips that resolution selection chooses from, over the whole side
+EVEN = 0.3  # weight of the loss for using all sizes alike
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipMethod:
+    """Which method, and how hard it presses.
+
+    Attributes:
+        name: one of METHODS.
+        what: of VA-RED2, the search space and the cheap operations; its options are of the dimensions the name says.
+        efficiency: of VA-RED2, the paper's lambda_e.
+        press: of its rivals: the share of each convolution to prune; the thresholds' target of channel gating; the
+            weight of the macs in the loss of resolution selection.
+    """
+
+    name: str
+    what: Reduce
+    efficiency: float
+    press: float
+
+    def __post_init__(self) -> None:
+        """Check the name and the pressure."""
+        if self.name not in METHODS:
+            raise RecipeError(f"unknown method {self.name!r}; expected one of {', '.join(METHODS)}")
+        if self.name in ("weights", "filters") and not 0 < self.press < 1:
+            raise RecipeError(
+                f"method {self.name!r} prunes {self.press:g} of each layer; expected press between 0 and 1"
+            )
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the network has dynamic convolutions."""
+        return self.name in REDUCED
+
+    def apply(self, run: ReducedModel, where: Where | None, *, example: Tensor) -> nn.Module:
+        """Change a trained network (in place), and return what runs it: (scores, cost) for clips like the example."""
+        network = run.model
+        if self.name == "dense":
+            return run
+        if self.reduced:
+            convert(network, self.what, where, example=example)
+            return run
+        if self.name == "resolution":
+            sides = [round(example.shape[-1] * size) for size in SIZES]
+            return ResolutionChoice(network, sides, example=example)
+        if self.name == "gating":
+            gate_channels(network, groups=GROUPS, where=where)
+        else:
+            for layer in list(network.modules()):
+                if isinstance(layer, nn.Conv3d):
+                    prune_layer(layer, self.press, whole_filters=self.name == "filters")
+        return CountedModel(network)
+
+    def penalty(self, model: nn.Module, cost: Any, correct: Tensor) -> Tensor:
+        """Return what is added to the task's loss in the second stage."""
+        if self.reduced:
+            return self.efficiency * efficiency_loss(cost, correct)
+        if self.name == "gating":
+            return THRESHOLDS * threshold_loss(model, target=self.press)
+        if isinstance(cost, ChoiceCost):
+            return self.press * cost.expected() + EVEN * cost.unevenness()
+        return torch.zeros(())
+
+
+class Stage:
+    """How much of the penalty counts: nothing in the first stage, then all of it; `before_step` of a recipe."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.now = steps, 0.0
+
+    def __call__(self, model: nn.Module, step: int) -> None:
+        """Set what counts in this step; a network that chooses resolutions chooses at random in the first stage."""
+        self.now = 1.0 if step > STAGES * self.steps else 0.0
+        if isinstance(model, ResolutionChoice):
+            model.exploring = self.now == 0
+
+
+def prune_layer(layer: nn.Conv3d, amount: float, *, whole_filters: bool) -> None:
+    """Leave out a share of a layer's weights for good, the smallest, or of its output channels, by the sum of abs(w).
+
+    Output channels that are left out are zeros, which a batch norm makes a constant. A layer with one is left alone.
+    """
+    if not whole_filters:
+        prune.l1_unstructured(layer, "weight", amount=amount)
+    elif layer.out_channels > 1:
+        prune.ln_structured(layer, "weight", amount=amount, n=1, dim=0)

@@ -1,0 +1,238 @@
+"""The claims of VA-RED2: runs, measures, verdicts, and that the page is made from the rows alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import benchmarks.claims.reduce_claims as reduce_claims
+import benchmarks.claims.reduce_page as page
+import recipes.moving_clips
+from benchmarks.claims.curves import by_setting
+from benchmarks.claims.judging import on_average
+from benchmarks.claims.reduce_claims import CLAIMS, judge, share_in_time
+from benchmarks.claims.reduce_curves import CHANNELS, OURS, RIVALS, TIME, curves, method_of, setting_of
+from benchmarks.claims.reduce_measures import MEASURES, shares
+from benchmarks.claims.reduce_runs import ABLATED, runs
+from benchmarks.claims.runs import Results, plan
+from saccade.data.puppets_clips import CLIP_ACTIONS
+from saccade.reduce import Policy, ReducedModel
+from saccade.train import load_recipe
+
+# What the methods of made-up rows give: accuracy and macs ratio.
+GIVEN = {"dense": (80.0, 1.0), "tuned": (81.0, 1.0), "both-0.8": (81.2, 1.8), "both-0.2": (81.5, 1.3),
+         "free": (81.0, 1.0), "time-0.8": (80.0, 1.4), "channels-0.8": (80.5, 1.5)}  # fmt: skip
+RIVAL = (70.0, 2.0)
+
+
+def made_rows(given: dict[str, tuple[float, float]] | None = None) -> dict[str, Any]:
+    """Returns rows of everything, as the runs would leave them."""
+    found = {**GIVEN, **(given or {})}
+    rows: dict[str, Any] = {}
+    for name, run in runs().items():
+        _, method, seed = name.split("/")
+        accuracy, ratio = found.get(method, RIVAL)
+        plain = {"top1": accuracy + 0.1 * int(seed), "macs": 100 / ratio, "dense_macs": 100.0, "macs_ratio": ratio,
+                 "least_macs": 20.0, "most_macs": 90.0, "overhead": 0.02, "spread_within_class": 0.01,
+                 "rank_correlation_with_motion": 0.3}  # fmt: skip
+        alike = {"cc": 0.8, "cc_absolute": 0.8, "cc_nearest": 0.9, "rmse": 0.1}
+        more = {
+            "policies": {
+                "layers": ["model.body.stem.0"],
+                **{kind: [[0.5] * 12] for kind in ("time", "channels", "macs")},
+                "costs": [0.2 + 0.01 * index for index in range(24)],
+                "labels": [index % 12 for index in range(24)],
+            },
+            "redundancy": {
+                "clips": 24,
+                "layers": 10,
+                "time": {**alike, "redundant_maps": 0.6},
+                "channel": {**alike, "redundant_maps": 0.5},
+            },
+        }
+        measures = {"plain": plain, **{name: more[name] for name in run.measures if name != "plain"}}
+        rows[name] = {"options": dict(run.options), "measures": measures}
+    return rows
+
+
+def verdicts(rows: dict[str, Any]) -> dict[str, str]:
+    return {claim.id: claim.reproduced for claim in judge(rows)}
+
+
+def test_every_run_starts_from_one_before_it_and_says_how_long_it_takes() -> None:
+    seen: set[str] = set()
+    for name, run in runs().items():
+        assert run.start == "" or run.start in seen
+        assert name == run.name
+        assert run.minutes > 0
+        assert method_of(name.split("/")[1])[0]
+        load_recipe(run.recipe, run.options)  # its options are ones the recipe has
+        seen.add(name)
+    assert len(CLAIMS) == 10
+
+
+def test_what_is_ranked_has_every_seed() -> None:
+    found = curves(made_rows(), "r2plus1d")
+    for method in ("dense", OURS, TIME, CHANNELS, *RIVALS):
+        if method != "half the width":
+            assert max(len(points) for points in by_setting(found, method).values()) == 3, method
+
+
+def test_curves_are_of_macs_against_the_dense_network() -> None:
+    rows = made_rows()
+    rows["r2plus1d/half-rate/0"]["measures"]["plain"] |= {"macs": 40.0, "dense_macs": 40.0}
+    found = curves(rows, "r2plus1d")
+    assert found["half the frames"][0][0].ratio == 2.5
+    assert setting_of(found, OURS, "lambda 0.8") == pytest.approx((81.3, 1.8))
+    assert setting_of(found, OURS, "lambda 7") is None
+    assert on_average(found, OURS) == pytest.approx(1.8)
+
+
+def test_verdicts_follow_their_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reduce_claims, "SPEED", tmp_path / "none.json")
+    assert verdicts(made_rows()) == {
+        "V1": "yes", "V2": "partly", "V3": "yes", "V4": "yes", "V5": "not tested", "V6": "yes", "V7": "yes",
+        "V8": "not tested", "V9": "yes", "V10": "yes",
+    }  # fmt: skip
+    worse = verdicts(made_rows({"both-0.8": (78.0, 1.8), "both-0.2": (79.0, 1.3)}))
+    assert (worse["V1"], worse["V2"], worse["V3"]) == ("no", "no", "no")
+    assert (worse["V6"], worse["V7"]) == ("partly", "partly")
+    assert verdicts(made_rows({"time-0.8": (81.0, 1.9)}))["V6"] == "partly"
+    assert verdicts(made_rows({"weights-0.5": (90.0, 2.0)}))["V4"] == "partly"
+    assert verdicts(made_rows({"free": (81.0, 2.0)}))["V7"] == "partly"
+
+
+def test_claims_say_what_they_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reduce_claims, "SPEED", tmp_path / "none.json")
+    claims = judge({})
+    assert {claim.reproduced for claim in claims} == {"not tested"}
+    assert [claim.id for claim in claims] == [f"V{i}" for i in range(1, 11)]
+    assert "r2plus1d/dense/" in claims[0].why
+
+
+def test_what_became_time_is_a_share_of_what_was_cut() -> None:
+    row = {"macs_ratio": 2.0, "realised": 0.75, "realised_self": 1.0}
+    assert share_in_time(row, "realised_self") == 1
+    assert share_in_time(row, "realised") == pytest.approx((1 - 1 / 1.5) / 0.5)
+    assert share_in_time({"macs_ratio": 2.0, "realised": 0.4}, "realised") < 0
+
+
+def test_the_page_is_made_from_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = {
+        "network": "x3d:m",
+        "batch": 1,
+        "engine": "half time",
+        "macs_ratio": 2.0,
+        "realised": 0.8,
+        "realised_self": 0.9,
+    }
+    (tmp_path / "reduce.json").write_text(json.dumps({"rows": [speed, {"engine": "torch"}]}))
+    monkeypatch.setattr(reduce_claims, "SPEED", tmp_path / "reduce.json")
+    monkeypatch.setattr(page, "DOCS", tmp_path)
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    rows = made_rows()
+    for name, row in rows.items():
+        if name.startswith("x3d/"):
+            row["measures"].pop("policies", None)  # one network's pictures will do
+    claims = page.write_page(rows)
+    written = json.loads((tmp_path / "claims-reduce.json").read_text())
+    assert {item["id"]: item["reproduced"] for item in written} == verdicts(rows)
+    assert written[4]["reproduced"] == "yes"
+    text = (tmp_path / "claims-reduce.md").read_text()
+    assert all(claim.claim in text for claim in claims)
+    names = ["rivals.svg", "dimensions.svg"]
+    names += [f"policy-r2plus1d-{kind}.svg" for kind in ("time", "channels", "macs")]
+    names += ["costs-r2plus1d.svg", "clips-r2plus1d.png"]
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {f"reduce-{name}" for name in names}
+    assert all(f"pictures/reduce-{name}" in text for name in names)
+
+
+def test_a_plan_says_what_is_done_and_what_is_to_come(tmp_path: Path) -> None:
+    some = [run for name, run in runs().items() if name.startswith("r2plus1d/") and name.endswith("/2")][:3]
+    results = Results(tmp_path / "rows.json")
+    row = {"options": dict(some[0].options), "measures": {name: {} for name in some[0].measures}, "seconds": 240}
+    results.add(some[0], row)
+    lines = plan(some, results).splitlines()
+    assert lines[0].split() == ["done", "4.0", "min", some[0].name]
+    assert lines[1].split() == [f"{some[1].minutes:.1f}", "min", some[1].name]
+    assert lines[-1] == f"3 runs, {some[1].minutes + some[2].minutes:.0f} minutes of one core to come, 4 carried out"
+
+
+@pytest.fixture
+def few_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes.moving_clips, "CACHE", tmp_path)
+    monkeypatch.setattr(recipes.moving_clips, "CLIPS", {"train": 12, "validation": 12, "test": 14})
+
+
+@pytest.mark.usefixtures("few_clips")
+def test_policies_are_counted_by_layer_and_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe("recipes/reduction.py", {"method": "both"})
+    model: Any = recipe.build().eval()
+    force: dict[str, Policy] = {}
+
+    class Forced(ReducedModel):
+        def forward(self, clips: torch.Tensor, **_: Any) -> Any:
+            return super().forward(clips, force=force)
+
+    names = [use.name for use in model(torch.zeros(1, 3, 16, 48, 48))[1].reduced]
+    force |= dict.fromkeys(names, Policy()) | {names[0]: Policy(1, 0), names[1]: Policy(1, 1)}
+    found = MEASURES["policies"](recipe, Forced(model.model))
+    assert found["layers"] == names
+    assert found["time"][0] == found["time"][1] == found["channels"][1] == [0.5] * len(CLIP_ACTIONS)
+    assert found["channels"][0] == [1.0] * len(CLIP_ACTIONS)
+    assert found["macs"][1] == [0.25] * len(CLIP_ACTIONS)
+    assert found["macs"][2:] == [[1.0] * len(CLIP_ACTIONS)] * (len(names) - 2)
+    assert found["labels"] == [(10_000_000 + index) % 12 for index in range(14)]
+    cost = Forced(model.model)(torch.zeros(1, 3, 16, 48, 48))[1]
+    assert found["costs"] == [round(float(cost.macs) / cost.dense_macs, 4)] * 14
+
+
+@pytest.mark.usefixtures("few_clips")
+def test_redundancy_is_of_the_dense_network_over_test_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.claims.reduce_measures.REDUNDANT_CLIPS", 2)
+    recipe = load_recipe("recipes/reduction.py", {"network": "x3d"})
+    model: Any = recipe.build().eval()
+    found = MEASURES["redundancy"](recipe, model)
+    assert found["clips"] == 2
+    assert -1 <= found["time"]["cc"] <= 1
+    assert 0 <= found["channel"]["redundant_maps"] <= 1
+
+
+def test_a_layer_none_of_whose_options_is_in_use_computes_nothing() -> None:
+    recipe = load_recipe("recipes/reduction.py", {"method": "both"})
+    model: Any = recipe.build().eval()
+    first: Any = next(module for module in model.modules() if hasattr(module, "cheap"))
+    with torch.no_grad():
+        first.gate.outer.weight.zero_()
+        first.gate.outer.bias.copy_(torch.tensor([-1.0, -1.0, -1.0, 1.0]))  # of time none, of channels the half
+    use = model(torch.zeros(2, 3, 16, 48, 48))[1].reduced[0]
+    assert shares(use) == [(0.0, 0.5)] * 2
+
+
+def test_the_run_module_trains_and_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_clips: Callable[[], None]
+) -> None:
+    import benchmarks.claims.reduce_runs as reduce_runs
+    from benchmarks.claims.runs import Run
+
+    monkeypatch.setattr("benchmarks.claims.runs.WORK", tmp_path)
+    options = {"network": "r2plus1d", "seed": 0, "steps": 1}
+    every = {
+        "r2plus1d/dense/0": Run("r2plus1d/dense/0", reduce_runs.RECIPE, options, ("plain",)),
+        "r2plus1d/both-0.8/0": Run(
+            "r2plus1d/both-0.8/0", reduce_runs.RECIPE, {**options, "method": "both"}, ("plain",), "r2plus1d/dense/0"
+        ),
+    }
+    monkeypatch.setattr(reduce_runs, "runs", lambda: every)
+    rows = {name: reduce_runs.carry_out(name) for name in every}
+    assert rows["r2plus1d/dense/0"]["measures"]["plain"]["macs_ratio"] == 1
+    reduced = rows["r2plus1d/both-0.8/0"]["measures"]["plain"]
+    assert reduced["dense_macs"] == rows["r2plus1d/dense/0"]["measures"]["plain"]["dense_macs"]
+    assert reduced["overhead"] > 0
+    assert reduce_runs.carry_out("r2plus1d/dense/0", measured=False)["measures"] == {}
+    assert ABLATED in {int(name.split("/")[-1]) for name in every}
