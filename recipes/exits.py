@@ -95,7 +95,7 @@ def recipe(
         return exit_losses(model(pictures(batch["frames"])), batch["label"], beta=beta, stage=model.stage)
 
     return Recipe(
-        name=f"exits-{data}",
+        name=data,
         build=build,
         data=lambda: clips("train"),
         loss=loss,  # type: ignore[arg-type]
