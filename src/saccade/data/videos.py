@@ -25,11 +25,20 @@ _PICTURES = (".jpg", ".jpeg", ".png")
 
 @dataclass(frozen=True, slots=True)
 class LabelledVideo:
-    """A video: its `path` (a file, or a folder of its frames as pictures), class index and name in the set's list."""
+    """A video: its `path` (a file, or a folder of its frames as pictures), class index and name in the set's list.
+
+    In sets whose videos may have several labels, `label` is the one listed first, and `others` are the rest.
+    """
 
     path: Path
     label: int
     name: str
+    others: tuple[int, ...] = ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All class indices, each once."""
+        return (self.label, *self.others)
 
     def pictures(self) -> list[Path]:
         """Return the picture files of a folder of frames, in the order of their names; none for a video file."""
@@ -69,6 +78,13 @@ class LabelledVideos:
             f"LabelledVideos(videos={len(self)}, classes={len(self.classes)}, missing={len(self.missing)}, "
             f"damaged={len(self.damaged)})"
         )
+
+    def targets(self) -> NDArray[np.float32]:
+        """Return 1 where a video has a label, 0 elsewhere, (N, K); as losses and metrics of several labels take it."""
+        found = np.zeros((len(self.videos), len(self.classes)), np.float32)
+        for row, video in zip(found, self.videos, strict=True):
+            row[list(video.labels)] = 1
+        return found
 
     def checked(self) -> LabelledVideos:
         """Return these without the videos whose first frame cannot be decoded; they are told in `damaged`.
@@ -125,16 +141,22 @@ def _stem(entry: os.DirEntry[str]) -> str:
 
 
 def collect(
-    listed: Iterable[tuple[str, int, Path | None]], classes: Sequence[str], *, source: Path, root: Path
+    listed: Iterable[tuple[str, int | Sequence[int], Path | None]],
+    classes: Sequence[str],
+    *,
+    source: Path,
+    root: Path,
 ) -> LabelledVideos:
     """Return the videos of a list of names, class indices and places (None where there is none), in its order.
 
-    Empty files, and folders without pictures, are damaged. Warns with a MissingDataWarning when something is left
-    out; raises FileFormatError when nothing is left.
+    Instead of one index there may be several, one at least; doubles count once. Empty files, and folders without
+    pictures, are damaged. Warns with a MissingDataWarning when something is left out; raises FileFormatError when
+    nothing is left.
     """
     videos, missing, damaged = [], [], {}
     for name, label, path in listed:
-        video = None if path is None else LabelledVideo(path, label, name)
+        first, *others = (label,) if isinstance(label, int) else dict.fromkeys(label)
+        video = None if path is None else LabelledVideo(path, first, name, tuple(others))
         if video is None or not video.path.exists():
             missing.append(name)
         elif video.path.is_dir() and not video.pictures():
