@@ -25,6 +25,7 @@ from saccade.cli.arguments import (
     Tolerance,
     TorchThreads,
 )
+from saccade.cli.classify_options import classify
 from saccade.cli.console import ended_well
 
 app = typer.Typer(
@@ -388,6 +389,9 @@ def evaluate(
         evaluate_command(
             recipe, weights=weights, settings=settings or [], accelerator=accelerator, threads=threads, json=json
         )
+
+
+app.command()(classify)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """FrameExit: look at a video's frames from coarse to fine, and stop when the answer is sure.
 
 The model is `FrameExit`; `exit_losses` and `TwoStages` train it, an `ExitRule` says when to stop, `classify_video`
-looks at one video frame by frame, `classify_videos` at many in full batches (`VideoVisits` are files), and `decide` tries rules on what the model says of whole videos. `exit_macs` is the
-ledger.
+looks at one video frame by frame, `classify_videos` at many in full batches (`VideoVisits` are those of files), and
+`decide` tries rules on what the model says of whole videos. `exit_macs` is the ledger.
 """
 
 from saccade.exits.batching import Classified, classify_videos

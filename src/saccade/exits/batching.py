@@ -237,8 +237,8 @@ def _answer(each: _Running[V], scores: Tensor, macs: ExitMacs) -> Exits:
 
 def _other(frame: Tensor, kind: tuple[torch.Size, torch.dtype]) -> InputError:
     return InputError(
-        f"got a frame {frame.dtype} {tuple(frame.shape)} beside others {kind[1]} {tuple(kind[0])}; expected the same, so "
-        "that they fit into one batch"
+        f"got a frame {frame.dtype} {tuple(frame.shape)} beside others {kind[1]} {tuple(kind[0])}; expected the same, "
+        "so that they fit into one batch"
     )
 
 
