@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from saccade.errors import InputError
 from saccade.exits import FrameExit, Order
 from saccade.exits.pooling import PoolingName
 from saccade.preprocess import Preprocess
