@@ -15,14 +15,15 @@ SHOWN = 10  # classes
 
 
 def classified_table(tally: ClassifiedTally, *, title: str, seconds: float | None = None) -> Table:
-    """Returns a table of what was found and what it cost; `seconds` is how long this run took, for `done` videos."""
+    """Returns a table of what was found and what it cost; `seconds` is how long this run took."""
     answered = max(1, tally.answered)
     values: dict[str, object] = {"videos": tally.answered + tally.failed, "failed": tally.failed}
     if tally.answered:
+        share = tally.macs / tally.dense_macs
         values |= {
             "frames looked at, mean": f"{tally.mean_frames:.2f}",
             "left after frame": ", ".join(f"{t}: {n}" for t, n in sorted(tally.frames.items())),
-            "macs per video": f"{macs(tally.macs / answered)}, {tally.macs / max(1, tally.dense_macs):.1%} of all frames",
+            "macs per video": f"{macs(tally.macs / answered)}, {share:.1%} of those of all frames",
             "pictures decoded per video": f"{tally.decoded / answered:.1f} of {tally.pictures / answered:.1f}",
             "ms per video": f"{tally.ms / answered:.1f} ({tally.decode_ms / answered:.1f} decoding, "
             f"{tally.index_ms / answered:.1f} opening)",
