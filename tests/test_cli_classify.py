@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two lines say the same of a video; times may differ."""
-    return all(one[key] == other[key] for key in one.keys() | other.keys() if not key.endswith("ms"))
+    keys = {key for key in one.keys() | other.keys() if not key.endswith("ms")}
+    tops = zip(one.get("top", ()), other.get("top", ()), strict=True)
+    near = all(a["index"] == b["index"] and abs(a["score"] - b["score"]) < 1e-5 for a, b in tops)
+    return near and all(one[key] == other[key] for key in keys - {"top"})
 
 
 def test_each_video_has_one_line_as_if_it_were_alone(tmp_path: Path) -> None:
@@ -116,7 +120,6 @@ def test_each_video_has_one_line_as_if_it_were_alone(tmp_path: Path) -> None:
     assert len({line["frames"] for line in found}) > 1
     exits = Counter(line["frames"] for line in found)
     assert ", ".join(f"{t}: {n}" for t, n in sorted(exits.items())) in done.stdout
-    assert "13" in done.stdout
 
 
 def test_without_a_file_lines_go_to_stdout_and_the_table_does_not() -> None:
@@ -173,6 +176,7 @@ def killed(out: Path, call: int, *options: str) -> int:
 
     def work() -> None:
         os.environ["KILLED_AT"] = str(call)
+        sys.modules["my_exits"].Average.calls = 0  # type: ignore[attr-defined]
         classify("films", "films/none.mp4", "--out", out, "--batch", "2", "--workers", "2", *options)
 
     process = multiprocessing.get_context("fork").Process(target=work)
@@ -272,7 +276,7 @@ def test_trained_weights_say_how_large_the_model_is(tmp_path: Path) -> None:
     told = {each["index"]: each["score"] for each in line["top"]}
     assert [told[index] for index in range(3)] == pytest.approx(alone.scores[0].tolist(), abs=1e-5)
     assert line["dense_macs"] == macs.dense
-    wrong = classify("films/05.mp4", "--weights", tmp_path, model="frameexit:shufflenetv2")
+    wrong = classify("films/05.mp4", "--weights", tmp_path, model="frameexit:x3d-tiny")
     assert (wrong.exit_code, "weights of another network" in wrong.stderr) == (2, True)
 
 

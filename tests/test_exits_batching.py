@@ -128,7 +128,7 @@ def test_the_order_of_coming_is_kept_and_no_video_is_begun_early() -> None:
     first = [next(answers).video.number for _ in range(4)]
     assert first == [0, 1, 2, 3]
     assert len(begun) == 6
-    answers.close()  # type: ignore[attr-defined]
+    answers.close()
     assert len(given) <= 6
 
 

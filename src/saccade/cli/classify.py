@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -83,16 +84,18 @@ def classify_command(
         say(f"note: {repeated} paths were given more than once; each is classified once")
     if not found:
         say(f"note: there is no video in {', '.join(paths)}")
-    with ResultsFile(out, run=run, resume=resume) as file:
-        for line in file.lines:
-            key = identity(line["path"])
-            if key in done:
-                raise FileFormatError(f"--out {out} has two lines for {line['path']}; take one of them out")
-            done.add(key)
-            if key in found:
-                _add(tally, line, out)
+
+    def known(line: dict[str, Any]) -> None:
+        key = identity(line["path"])
+        if key in done:
+            raise FileFormatError(f"--out {out} has two lines for {line['path']}; take one of them out")
+        done.add(key)
+        if key in found:
+            _add(tally, line, out)
+
+    with ResultsFile(out, run=run, resume=resume, on_line=known) as file:
         coming = [each for key, each in found.items() if key not in done]
-        if file.lines:
+        if done:
             say(f"going on: {len(found) - len(coming)} of {len(found)} videos are done")
 
         def videos() -> Iterator[VideoVisits]:
@@ -116,10 +119,11 @@ def classify_command(
             for each in coming:
                 if each.error is not None:
                     written({"path": each.path, "error": each.error})
-            for answered in classify_videos(
-                network, videos(), leave, macs=macs, batch=batch, in_flight=in_flight, workers=workers
-            ):
-                written(as_line(answered, classifier, top=top))
+            with closing(
+                classify_videos(network, videos(), leave, macs=macs, batch=batch, in_flight=in_flight, workers=workers)
+            ) as answers:
+                for answered in answers:
+                    written(as_line(answered, classifier, top=top))
     _summary(tally, title=classifier.name, seconds=time.monotonic() - began, on_stdout=out is not None)
     if plot is not None:
         _draw(tally, plot, classifier)

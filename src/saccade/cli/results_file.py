@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, Self
 
 from saccade.cli.console import say
 from saccade.errors import FileFormatError, SaccadeError
@@ -23,27 +23,29 @@ class ResultsFile:
         path: the file; None for standard output.
         run: stands for all settings; lines of other settings are refused.
         resume: go on with the file, where there is one; else there must be none.
-
-    Attributes:
-        lines: what the file held when it was opened.
+        on_line: called with each line that the file holds.
 
     Raises:
         SaccadeError: the file is there and is not to be gone on with, or cannot be written.
         FileFormatError: it holds something else, or results of another run.
     """
 
-    def __init__(self, path: Path | None, *, run: str, resume: bool) -> None:
+    def __init__(self, path: Path | None, *, run: str, resume: bool, on_line: Callable[[dict[str, Any]], None]) -> None:
         self._path, self._run = path, run
-        self.lines: list[dict[str, Any]] = []
-        self._file: BinaryIO | None = None
+        self._file: IO[bytes] | None = None
         if path is None:
             return
         if path.exists() and not resume:
             raise SaccadeError(f"--out {path} is there already; go on with it by --resume, or name another file")
         try:
             self._file = path.open("r+b" if path.exists() else "x+b", buffering=0)
-            _lock(self._file, path)
-            self.lines = self._read(self._file)
+            try:
+                _lock(self._file, path)
+                self._file.seek(self._read(path, on_line))
+                self._file.truncate()
+            except BaseException:
+                self._file.close()
+                raise
         except OSError as error:
             raise SaccadeError(f"--out {path} cannot be written: {error.strerror or error}") from error
 
@@ -69,18 +71,17 @@ class ResultsFile:
         if self._file is not None:
             self._file.close()
 
-    def _read(self, file: BinaryIO) -> list[dict[str, Any]]:
-        """Returns the lines, and cuts off what stands behind the last whole one."""
-        lines, good = [], 0
-        for number, text in enumerate(file.readlines(), 1):
-            if not text.endswith(b"\n"):
-                say(f"note: the last line of {self._path} was not finished; it is done again")
-                file.truncate(good)
-                break
-            lines.append(self._parsed(text, number))
-            good += len(text)
-        file.seek(good)
-        return lines
+    def _read(self, path: Path, on_line: Callable[[dict[str, Any]], None]) -> int:
+        """Returns where the last whole line ends."""
+        end = 0
+        with path.open("rb") as file:
+            for number, text in enumerate(file, 1):
+                if not text.endswith(b"\n"):
+                    say(f"note: the last line of {path} was not finished; it is done again")
+                    break
+                on_line(self._parsed(text, number))
+                end += len(text)
+        return end
 
     def _parsed(self, text: bytes, number: int) -> dict[str, Any]:
         try:
@@ -101,7 +102,7 @@ class ResultsFile:
         return line
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+def _lock(file: IO[bytes], path: Path) -> None:
     """Raises SaccadeError where another process is writing the file; the lock ends with the process."""
     if sys.platform == "win32":
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -93,7 +93,7 @@ def classify_videos(
     batch: int = 16,
     in_flight: int | None = None,
     workers: int = 1,
-) -> Iterator[Classified[V]]:
+) -> Generator[Classified[V]]:
     """Yields the answer of each video as `classify_video` gives it, in the order in which they are left.
 
     Frames of different videos, at whatever t each stands, go through the backbone together; pooling, classifiers and
@@ -131,11 +131,12 @@ def classify_videos(
 
 def _run(
     model: FrameExit, coming: Iterator[V], rule: ExitRule, macs: ExitMacs, *, batch: int, in_flight: int, workers: int
-) -> Iterator[Classified[V]]:
+) -> Generator[Classified[V]]:
     arrivals: SimpleQueue[_Running[V]] = SimpleQueue()
     running: set[_Running[V]] = set()
     ready: deque[_Running[V]] = deque()
-    asked, more, kind = 0, True, None
+    asked, more = 0, True
+    kind: tuple[torch.Size, torch.dtype] | None = None
     pool = ThreadPoolExecutor(workers, thread_name_prefix="saccade-frames", initializer=_one_thread)
 
     def task(each: _Running[V]) -> None:
@@ -168,7 +169,7 @@ def _run(
                     yield left(each, None, InputError("got a video without frames; expected at least one"))
                 elif each.frame is None:
                     yield left(each, _last_answer(each, model, macs))
-                elif kind not in (None, (each.frame.shape, each.frame.dtype)):
+                elif kind is not None and kind != (each.frame.shape, each.frame.dtype):
                     yield left(each, None, _other(each.frame, kind))
                 else:
                     kind = (each.frame.shape, each.frame.dtype)
