@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from saccade.errors import InputError
 from saccade.exits import (
     Confidence,
     ExitRule,
+    Exits,
     FixedBudget,
     LearnedGate,
     Oracle,
@@ -23,9 +25,10 @@ from saccade.exits import (
     exit_macs,
 )
 
+COUNT = 24
 RANDOM = torch.Generator().manual_seed(0)
-VIDEOS = torch.randn(40, 4, 3, 5, 4, dtype=torch.float64, generator=RANDOM)
-VIDEOS += torch.randn(40, 4, 3, 1, 1, dtype=torch.float64, generator=RANDOM)
+VIDEOS = torch.randn(COUNT, 4, 3, 5, 4, dtype=torch.float64, generator=RANDOM)
+VIDEOS += torch.randn(COUNT, 4, 3, 1, 1, dtype=torch.float64, generator=RANDOM)
 RULES: dict[str, ExitRule] = {
     "gate": LearnedGate(0.6),
     "probability": Confidence(0.9),
@@ -50,24 +53,36 @@ class Counted:
         self.closed += 1
 
 
+LENGTHS = [1 + number % 4 if number % 3 else 4 for number in range(COUNT)]  # some end early
+
+
+@functools.cache
+def one_by_one(pooling: str, name: str) -> list[Exits]:
+    model = small(pooling)
+    macs = exit_macs(model, VIDEOS[:1, 0])
+    return [
+        classify_video(model, iter(video[:length]), RULES[name], macs=macs)
+        for video, length in zip(VIDEOS, LENGTHS, strict=True)
+    ]
+
+
 @pytest.mark.parametrize("pooling", ["max", "lstm", "none"])
 @pytest.mark.parametrize(("batch", "in_flight", "workers"), [(1, 1, 1), (3, 3, 2), (7, 19, 3), (64, None, 2)])
 def test_batched_is_one_by_one(pooling: str, batch: int, in_flight: int | None, workers: int) -> None:
     model = small(pooling).train()
     macs = exit_macs(model, VIDEOS[:1, 0])
     for name, rule in RULES.items():
-        order = random.Random(batch).sample(range(40), 40)
-        lengths = {number: 1 + number % 4 if number % 3 else 4 for number in order}  # some end early
+        order = random.Random(batch).sample(range(COUNT), COUNT)
         given: list[int] = []
-        videos = [Counted(number, given, length=lengths[number]) for number in order]
+        videos = [Counted(number, given, length=LENGTHS[number]) for number in order]
         answered = list(
             classify_videos(model, videos, rule, macs=macs, batch=batch, in_flight=in_flight, workers=workers)
         )
-        assert sorted(done.video.number for done in answered) == list(range(40))
+        assert sorted(done.video.number for done in answered) == list(range(COUNT))
         assert all(module.training for module in model.modules())
         frames = []
         for done in answered:
-            alone = classify_video(model, iter(VIDEOS[done.video.number][: done.video.length]), rule, macs=macs)
+            alone = one_by_one(pooling, name)[done.video.number]
             assert done.error is None
             assert done.exits is not None
             for what in ("frames", "executed_macs", "gate_macs"):
@@ -99,12 +114,12 @@ def test_batches_are_full_and_the_bound_is_held(batch: int, in_flight: int, work
                 yield frame
 
     model.backbone.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
-    videos = (Taking(number, []) for number in range(40))
+    videos = (Taking(number, []) for number in range(COUNT))
     answered = list(
         classify_videos(model, videos, LearnedGate(0.6), macs=macs, batch=batch, in_flight=in_flight, workers=workers)
     )
     left = len(answered)
-    assert left == 40
+    assert left == COUNT
     assert batch <= most <= in_flight
     looked = sum(int(done.exits.frames) for done in answered if done.exits is not None)
     assert sum(sizes) == looked
@@ -119,7 +134,7 @@ def test_the_order_of_coming_is_kept_and_no_video_is_begun_early() -> None:
     begun: list[int] = []
 
     def coming() -> Iterator[Counted]:
-        for number in range(40):
+        for number in range(COUNT):
             begun.append(number)
             yield Counted(number, given)
 
@@ -190,4 +205,4 @@ def test_wrong_requests_are_named() -> None:
     with pytest.raises(InputError, match="got batch 4, in_flight 3 and 1 workers"):
         classify_videos(model, VIDEOS, LearnedGate(), macs=macs, batch=4, in_flight=3)
     with pytest.raises(InputError, match="an Oracle knows the labels of one batch"):
-        classify_videos(model, VIDEOS, Oracle(torch.zeros(40)), macs=macs)
+        classify_videos(model, VIDEOS, Oracle(torch.zeros(COUNT)), macs=macs)
