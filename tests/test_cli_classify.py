@@ -16,7 +16,7 @@ import pytest
 import torch
 from clips import audio, clip, faststart, moving
 
-from saccade.exits import LearnedGate, VideoVisits, classify_video, exit_macs
+from saccade.exits import Confidence, FixedBudget, FrameExit, LearnedGate, VideoVisits, classify_video, exit_macs
 from saccade.preprocess import Preprocess
 from saccade.video import write_video
 from saccade.zoo import load_model
@@ -96,16 +96,21 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def test_each_video_has_one_line_as_if_it_were_alone(tmp_path: Path) -> None:
     out, names = tmp_path / "out.jsonl", tmp_path / "names.txt"
     names.write_text("left\nright\nstill\n")
-    done = classify("films", "films/03.mp4", "--out", out, "--batch", "5", "--workers", "2", "--classes", names)
+    model = load_model("my_exits:model").model
+    assert isinstance(model, FrameExit)
+    how, macs = Preprocess(size=(24, 32)), exit_macs(model, torch.zeros(1, 3, 24, 32))
+    first = [classify_video(model, VideoVisits(path, model, how), FixedBudget(1), macs=macs) for path in GOOD]
+    tops = sorted(float(exits.scores.max()) for exits in first)
+    threshold = (tops[COUNT // 2 - 1] + tops[COUNT // 2]) / 2  # half of them are left after their first frame
+    rule = ("--rule", "confidence", "--threshold", repr(threshold))
+    done = classify("films", "films/03.mp4", "--out", out, "--batch", "5", "--workers", "2", "--classes", names, *rule)
     assert done.exit_code == 0, done.stderr
     assert "1 paths were given more than once" in done.stderr
     found = lines(out)
     assert sorted(line["path"] for line in found) == sorted(GOOD)
-    model = load_model("my_exits:model").model
-    how, macs = Preprocess(size=(24, 32)), exit_macs(model, torch.zeros(1, 3, 24, 32))  # type: ignore[arg-type]
     for line in found:
-        video = VideoVisits(line["path"], model, how)  # type: ignore[arg-type]
-        alone = classify_video(model, video, LearnedGate(), macs=macs)  # type: ignore[arg-type]
+        video = VideoVisits(line["path"], model, how)
+        alone = classify_video(model, video, Confidence(threshold), macs=macs)
         order = alone.scores[0].argsort(descending=True).tolist()
         assert [each["index"] for each in line["top"]] == order
         assert [each["class"] for each in line["top"]] == [["left", "right", "still"][index] for index in order]
