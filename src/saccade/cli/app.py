@@ -35,6 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+app.command()(classify)
 
 
 def _version(asked: bool) -> None:
@@ -389,9 +390,6 @@ def evaluate(
         evaluate_command(
             recipe, weights=weights, settings=settings or [], accelerator=accelerator, threads=threads, json=json
         )
-
-
-app.command()(classify)
 
 
 def main() -> None:
