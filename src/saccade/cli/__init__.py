@@ -1,4 +1,4 @@
-"""The command line: `saccade demo`, `run`, `report`, `redundancy`, `explain`, `train` and `evaluate`."""
+"""The command line: `saccade demo`, `run`, `report`, `redundancy`, `explain`, `train`, `evaluate` and `classify`."""
 
 from saccade.cli.app import main
 

@@ -26,6 +26,7 @@ from saccade.cli.arguments import (
     Tolerance,
     TorchThreads,
 )
+from saccade.cli.classify_options import classify
 from saccade.cli.console import ended_well
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+app.command()(classify)
 
 
 def _version(asked: bool) -> None:

@@ -1,10 +1,11 @@
 """FrameExit: look at a video's frames from coarse to fine, and stop when the answer is sure.
 
 The model is `FrameExit`; `exit_losses` and `TwoStages` train it, an `ExitRule` says when to stop, `classify_video`
-looks at one video frame by frame, and `decide` tries rules on what the model says of whole videos. `exit_macs` is the
-ledger.
+looks at one video frame by frame, `classify_videos` at many in full batches (`VideoVisits` are those of files), and
+`decide` tries rules on what the model says of whole videos. `exit_macs` is the ledger.
 """
 
+from saccade.exits.batching import Classified, classify_videos
 from saccade.exits.gates import ExitGates
 from saccade.exits.loss import (
     classification_losses,
@@ -29,10 +30,12 @@ from saccade.exits.rules import Confidence, ExitRule, FixedBudget, LearnedGate, 
 from saccade.exits.run import Exits, classify_video, decide
 from saccade.exits.seen import ExitState, Seen
 from saccade.exits.stages import TwoStages
+from saccade.exits.visits import VideoVisits
 
 __all__ = [
     "AttentionPooling",
     "AveragePooling",
+    "Classified",
     "Confidence",
     "ExitGates",
     "ExitMacs",
@@ -52,8 +55,10 @@ __all__ = [
     "Seen",
     "Stage",
     "TwoStages",
+    "VideoVisits",
     "classification_losses",
     "classify_video",
+    "classify_videos",
     "decide",
     "exit_losses",
     "exit_macs",

@@ -13,10 +13,9 @@ from saccade.errors import InputError
 from saccade.exits.gates import ExitGates
 from saccade.exits.order import Order, frames_to_visit, visiting_order
 from saccade.exits.pooling import Pooling, PoolingName, make_pooling
-from saccade.exits.seen import ExitState, Seen
+from saccade.exits.seen import ExitState, Rows, Seen
 
 Stage = Literal["classifiers", "gates", "all"]
-Answer = Callable[[], Tensor]
 
 
 class Outputs(NamedTuple):
@@ -172,7 +171,7 @@ class FrameExit(nn.Module):
             ExitState(t, z, memory, state.answers),
             z,
             state.z,
-            lambda: self.classifiers[t - 1](z),
+            lambda rows: self.classifiers[t - 1](z[rows]),
             lambda: self.gates(t, None if state.z is None else state.z.detach(), z.detach()),
         )
 
@@ -226,11 +225,18 @@ class FrameExit(nn.Module):
             ExitState(index + 1, z, (), state.answers),
             z,
             state.z,
-            lambda: outputs.logits[:, index],
+            lambda rows: outputs.logits[rows, index],
             lambda: outputs.gate_logits[:, index],
         )
 
-    def _seen(self, state: ExitState, z: Tensor, before: Tensor | None, classifier: Answer, gate: Answer) -> Seen:
+    def _seen(
+        self,
+        state: ExitState,
+        z: Tensor,
+        before: Tensor | None,
+        classifier: Callable[[Rows], Tensor],
+        gate: Callable[[], Tensor],
+    ) -> Seen:
         return Seen(
             t=state.t,
             frames=self.frames,

@@ -68,8 +68,8 @@ def classify_video(model: FrameExit, frames: Iterable[Tensor], rule: ExitRule, *
             if seen is not None:
                 spent += macs.deciding(seen.t, **computed, left=False)
             seen = model.look(ExitState() if seen is None else seen.state, frame[None])
-            stop = seen.t == model.frames or bool(_asked(rule, seen))
-            computed = _computed(seen)
+            stop = seen.t == model.frames or bool(ask(rule, seen))
+            computed = computed_of(seen)
             if stop:
                 break
         if seen is None:
@@ -99,9 +99,9 @@ def decide(model: FrameExit, outputs: Outputs, rule: ExitRule, *, macs: ExitMacs
     state = ExitState()
     for t in range(1, length + 1):
         seen = model.recall(outputs, state)
-        stop = _asked(rule, seen) if t < model.frames else running
+        stop = ask(rule, seen) if t < model.frames else running
         leaving = running & stop if t < length else running
-        computed = _computed(seen)
+        computed = computed_of(seen)
         deciding[leaving] += macs.deciding(t, **computed, left=True)
         running = running & ~leaving
         deciding[running] += macs.deciding(t, **computed, left=False)
@@ -113,7 +113,7 @@ def decide(model: FrameExit, outputs: Outputs, rule: ExitRule, *, macs: ExitMacs
     return Exits(scores, frames.cpu(), executed, deciding.cpu(), macs.dense)
 
 
-def _asked(rule: ExitRule, seen: Seen) -> Tensor:
+def ask(rule: ExitRule, seen: Seen) -> Tensor:
     """Returns what the rule says, (B,) bool; raises InputError where it says something else."""
     stop = rule.stop(seen)
     if stop.dtype != torch.bool or stop.shape != (len(seen.z),):
@@ -124,6 +124,7 @@ def _asked(rule: ExitRule, seen: Seen) -> Tensor:
     return stop
 
 
-def _computed(seen: Seen) -> dict[str, bool]:
+def computed_of(seen: Seen) -> dict[str, bool]:
+    """Returns what of it has been computed, as `ExitMacs.deciding` takes it."""
     classifier, gate = seen.asked()
     return {"classifier": classifier, "gate": gate}

@@ -12,6 +12,8 @@ from torch import Tensor
 from saccade.errors import StateError
 from saccade.exits.pooling import Memory
 
+Rows = Tensor | slice  # of the videos: indices (N,), bool (B,), or a slice
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExitState:
@@ -81,7 +83,7 @@ class Seen:
         frames: int,
         z: Tensor,
         before: Tensor | None,
-        classifier: Callable[[], Tensor],
+        classifier: Callable[[Rows], Tensor],
         gate: Callable[[], Tensor],
         multi_label: bool,
         averages: bool,
@@ -93,7 +95,7 @@ class Seen:
     @cached_property
     def logits(self) -> Tensor:
         """What the t-th classifier says, (B, K)."""
-        return self._classifier()
+        return self._classifier(slice(None))
 
     @cached_property
     def gate_logits(self) -> Tensor:
@@ -112,6 +114,16 @@ class Seen:
         answers = self.state.answers
         assert answers is not None
         return answers / self.t
+
+    def scores_of(self, which: Tensor) -> Tensor:
+        """Returns the scores of some of the videos, (N, K): no classifier is computed for others that need none.
+
+        Args:
+            which: indices (N,), or bool (B,).
+        """
+        if self._averages or self.asked()[0]:
+            return self.scores[which]
+        return _probabilities(self._classifier(which), self.multi_label)
 
     @cached_property
     def state(self) -> ExitState:

@@ -47,7 +47,7 @@ def evaluate(recipe: Recipe, weights: Weights, *, accelerator: str = "auto", thr
     """
     if recipe.evaluate is None:
         raise RecipeError(f"recipe {recipe.name} has no evaluate; give it one: evaluate=lambda model: {{name: number}}")
-    device = _device(accelerator)
+    device = find_device(accelerator)
     if threads is not None:
         torch.set_num_threads(threads)
     seed_everything(recipe.seed)
@@ -61,7 +61,12 @@ def evaluate(recipe: Recipe, weights: Weights, *, accelerator: str = "auto", thr
     return Evaluated(metrics, time.monotonic() - begin, str(device))
 
 
-def _device(accelerator: str) -> torch.device:
+def find_device(accelerator: str) -> torch.device:
+    """Returns the device: "auto" (a GPU where there is one), "cpu", "cuda" or "mps".
+
+    Raises:
+        TrainingError: there is no such accelerator, or not here.
+    """
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if accelerator not in ACCELERATORS:
         raise TrainingError(f"got accelerator {accelerator!r}; expected one of {', '.join(ACCELERATORS)}")

@@ -7,11 +7,13 @@ in `saccade.exits`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from saccade.errors import InputError
 from saccade.exits import FrameExit, Order
 from saccade.exits.pooling import PoolingName
 from saccade.preprocess import Preprocess
@@ -122,6 +124,48 @@ def frame_exit(
             order=order,
         )
     return model.eval()
+
+
+def frame_exit_of(backbone: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> FrameExit:
+    """Returns a FrameExit as large as trained weights say, with random ones, in evaluation mode.
+
+    Args:
+        backbone: as of `frame_exit`.
+        state: the weights by name, as `state_dict` of a FrameExit gives them.
+        options: what weights do not tell, where it is not the default: `pooling` ("max" or "average"; by default as the
+            paper has it), `multi_label` and `order`. Others are not looked at.
+
+    Raises:
+        InputError: these are not a FrameExit's weights.
+        MissingExtraError, ModelError: as `frame_exit`.
+    """
+    try:
+        hidden, gate_hidden = len(state["embed.weight"]), len(state["gates.layers.0.0.weight"])
+        classes, inputs = len(state["classifiers.0.weight"]), state["gates.last.1.weight"].shape[1]
+    except KeyError as error:
+        if error.args[0] != "gates.last.1.weight":
+            raise InputError(f"these are not the weights of a FrameExit: there is no {error}") from error
+        inputs = 2 * gate_hidden
+    multi_label = options.get("multi_label") is True
+    pooling = options.get("pooling")
+    if "pooling.query" in state or "pooling.cell.weight_ih" in state:
+        pooling = "attention" if "pooling.query" in state else "lstm"
+    elif inputs == gate_hidden:
+        pooling = "none"
+    elif pooling not in ("max", "average"):
+        pooling = "average" if multi_label else "max"
+    frames = sum(name.startswith("gates.last.") and name.endswith(".weight") for name in state)
+    return frame_exit(
+        backbone,
+        classes=classes,
+        frames=frames,
+        hidden=hidden,
+        pooling=pooling,
+        gate_hidden=gate_hidden,
+        shared_gates=frames > 1 and "gates.layers.1.0.weight" not in state,
+        multi_label=multi_label,
+        order=options.get("order") or "coarse-to-fine",
+    )
 
 
 def load_frame_exit(name: str) -> LoadedModel:
