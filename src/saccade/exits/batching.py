@@ -79,9 +79,11 @@ class _Running(Generic[V]):
 
     def close(self) -> None:
         self.frame = None
-        for each in {id(x): x for x in (self.frames, self.video)}.values():
-            if hasattr(each, "close"):
-                each.close()
+        opened: list[object] = [self.video] if self.frames is self.video else [self.frames, self.video]
+        for each in opened:
+            close = getattr(each, "close", None)
+            if close is not None:
+                close()
 
 
 def classify_videos(

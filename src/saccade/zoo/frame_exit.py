@@ -147,13 +147,15 @@ def frame_exit_of(backbone: str, state: Mapping[str, Tensor], options: Mapping[s
             raise InputError(f"these are not the weights of a FrameExit: there is no {error}") from error
         inputs = 2 * gate_hidden
     multi_label = options.get("multi_label") is True
-    pooling = options.get("pooling")
+    pooling: PoolingName
     if "pooling.query" in state or "pooling.cell.weight_ih" in state:
         pooling = "attention" if "pooling.query" in state else "lstm"
     elif inputs == gate_hidden:
         pooling = "none"
-    elif pooling not in ("max", "average"):
-        pooling = "average" if multi_label else "max"
+    else:
+        named = options.get("pooling")
+        averages = named == "average" if named in ("max", "average") else multi_label
+        pooling = "average" if averages else "max"
     frames = sum(name.startswith("gates.last.") and name.endswith(".weight") for name in state)
     return frame_exit(
         backbone,
