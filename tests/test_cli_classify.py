@@ -263,7 +263,6 @@ def test_key_frames_cost_one_picture_each(tmp_path: Path) -> None:
 
 
 def test_trained_weights_say_how_large_the_model_is(tmp_path: Path) -> None:
-    pytest.importorskip("timm")
     from saccade.train.checkpoint import write_weights
     from saccade.zoo.frame_exit import frame_exit
 

@@ -264,9 +264,8 @@ def test_surveillance_clips_are_split_by_their_number(tmp_path: Path) -> None:
 
 def test_the_recipe_takes_25_frames_of_each_surveillance_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes.act_clips, "FOLDER", surveillance(tmp_path))
-    monkeypatch.setattr(recipes.act_clips, "SIZE", {"actions": 32})
     for split, part in (("train", "train"), ("test", "test")):
-        samples, listed = recipes.act_clips.recorded(split), read_actions(tmp_path, part=part).videos
+        samples, listed = recipes.act_clips.recorded(split, size=32), read_actions(tmp_path, part=part).videos
         assert [int(s["label"]) for s in samples] == [v.label for v in listed]
         for sample, labelled in zip(samples, listed, strict=True):
             decoded = [frame.data for frame in read_video(labelled.path)]
