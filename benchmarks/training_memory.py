@@ -6,7 +6,7 @@ Forward, loss, backward and one step of SGD with momentum, twice, each network i
 `saccade.reduce.convert` as in the paper's first stage (all options weighed, the efficiency loss added), "recompute" the
 same under `ReducedModel(..., recompute=True)`. Of R(2+1)D the spatial convolutions are reduced, as in the paper.
 
-`peak` is the most memory the process ever held (ru_maxrss) less what it held before the network was made, in bytes:
+`peak` is the most memory the process ever held (VmHWM) less what it held before the network was made, in bytes:
 weights, gradients, momentum, activations, and what the convolutions of torch take for themselves. The allocator is told
 to give memory back at once, so that what is free is not counted. `ratio` is to the dense network's peak.
 """
@@ -49,8 +49,9 @@ def resident() -> int:
 
 
 def most_resident() -> int:
-    """Returns the most bytes this process ever held."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Returns the most bytes this process ever held; ru_maxrss would begin with what the process that made it held."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def measure(network: str, variant: str, *, batch: int, frames: int, side: int) -> dict[str, Any]:

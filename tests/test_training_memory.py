@@ -11,9 +11,11 @@ from benchmarks.training_memory import in_fresh_process, study
 
 
 def test_a_peak_holds_weights_gradients_momentum_and_activations() -> None:
+    held = b"\1" * 2**30  # by this process, which says nothing about the other
     found = in_fresh_process("r2plus1d:tiny", "recompute", (4, 4, 56))
+    del held
     stem = 4 * 8 * 4 * 28 * 28 * 4  # one of the maps kept for the gradient, in bytes
-    assert found["peak"] > 3 * found["weights"] + 3 * stem
+    assert 3 * found["weights"] + 3 * stem < found["peak"] < 2**30
     assert found["reduced_layers"] > 4
     assert 3 < found["loss"] < 10  # 400 classes, weights at random
 
