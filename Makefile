@@ -15,7 +15,7 @@ demo: .venv/ready
 	$(BIN)/saccade demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest --durations=5
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=5
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
