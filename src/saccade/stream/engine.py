@@ -15,13 +15,13 @@ from saccade.cost import Cost, StepCost
 from saccade.errors import InputError
 from saccade.graph import Plan, make_plan
 from saccade.stream.arguments import Arguments
-from saccade.stream.executors import Executor, choose_executor
+from saccade.stream.executors import Executed, choose_executor
 from saccade.stream.gate import GateSettings
 from saccade.stream.passes import Pass
 from saccade.stream.state import StreamState
 
 
-class Engine:
+class Engine(Executed):
     """Runs a model on the native engine, every input computed whole and nothing kept of it.
 
     For networks that need no video to save: dynamic convolutions (`saccade.reduce`), or dense ones. A batch is run one
@@ -50,7 +50,7 @@ class Engine:
         profile: bool = False,
     ) -> None:
         self.plan = make_plan(model, example)
-        self._executor: Executor = choose_executor(
+        self._executor = choose_executor(
             self.plan, executor, precision=precision, threads=threads, profile=profile
         )
         self._state = StreamState(self.plan, record="accumulated", precision=self._executor.precision)
@@ -89,26 +89,6 @@ class Engine:
         self.costs, self._passes = tuple(costs), passes[-1:]
         results = [self.plan.structured(done.outputs) for done in passes]
         return results[0] if batch == 1 else pytree.tree_map(_joined, results[0], *results[1:])
-
-    @property
-    def executor(self) -> str:
-        """The executor's name: "native" or "reference"."""
-        return self._executor.name
-
-    @property
-    def precision(self) -> str:
-        """What values are stored in, "float32" or "bfloat16"."""
-        return self._executor.precision
-
-    @property
-    def threads(self) -> int:
-        """Threads that share the work of an input."""
-        return self._executor.threads
-
-    @property
-    def isa(self) -> str:
-        """The native engine's instruction set; "" on the reference executor."""
-        return self._executor.isa
 
     @property
     def cost(self) -> Cost:

@@ -58,6 +58,32 @@ class Executor(Protocol):
         """
 
 
+class Executed:
+    """What runs a plan says of how: its executor's name and settings."""
+
+    _executor: Executor
+
+    @property
+    def executor(self) -> str:
+        """Which executor runs the plan, "native" or "reference"."""
+        return self._executor.name
+
+    @property
+    def precision(self) -> str:
+        """What values are stored in, "float32" or "bfloat16"."""
+        return self._executor.precision
+
+    @property
+    def threads(self) -> int:
+        """Threads that share the work of a frame, or of an input."""
+        return self._executor.threads
+
+    @property
+    def isa(self) -> str:
+        """The native engine's instruction set; "" on the reference executor."""
+        return self._executor.isa
+
+
 def choose_executor(
     plan: Plan, name: str | None, *, precision: str = "float32", threads: int = 1, profile: bool = False
 ) -> Executor:

@@ -22,7 +22,7 @@ from saccade.stream.arguments import Arguments
 from saccade.stream.audit import Audit, Auditor, AuditReport, settle_audit
 from saccade.stream.calibration import Calibration
 from saccade.stream.camera import STAYS, Camera
-from saccade.stream.executors import Executor, choose_executor
+from saccade.stream.executors import Executed, choose_executor
 from saccade.stream.gate import Gate, GateSettings
 from saccade.stream.native import NativeExecutor
 from saccade.stream.passes import Pass
@@ -33,7 +33,7 @@ from saccade.stream.state import StreamState
 CAMERAS = ("still", "moving")
 
 
-class Stream:
+class Stream(Executed):
     """Follows one video with a model.
 
     Args:
@@ -116,7 +116,7 @@ class Stream:
                 f"the state belongs to another plan ({state.plan.name}, {state.frames} frames); this stream runs "
                 f"{self.plan.name}. Give it a state of its own plan, or none."
             )
-        self._executor: Executor = choose_executor(
+        self._executor = choose_executor(
             self.plan, executor, precision=precision, threads=threads, profile=profile
         )
         if state is not None and state.precision != self.precision:
@@ -174,26 +174,6 @@ class Stream:
         self.state.reset()
         if self._auditor is not None:
             self._auditor.reset()
-
-    @property
-    def executor(self) -> str:
-        """Which executor runs the plan, "native" or "reference"."""
-        return self._executor.name
-
-    @property
-    def precision(self) -> str:
-        """What values are stored in, "float32" or "bfloat16"."""
-        return self._executor.precision
-
-    @property
-    def threads(self) -> int:
-        """Threads that share the work of a frame."""
-        return self._executor.threads
-
-    @property
-    def isa(self) -> str:
-        """The native engine's instruction set; "" on the reference executor."""
-        return self._executor.isa
 
     @property
     def profile(self) -> bool:
