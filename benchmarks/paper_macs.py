@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.environment import ROOT, environment
-from saccade.rivals.ledger import MacCounter
+from saccade.graph.mac_counter import MacCounter
 from saccade.skip import ClipModel
 from saccade.zoo.corrnet import corrnet
 from saccade.zoo.efficientdet import PAPER, efficientdet

@@ -40,8 +40,8 @@ import saccade
 from benchmarks.environment import ROOT, environment
 from benchmarks.networks import difference
 from benchmarks.rivals import OnnxRuntime, OpenVino, Rival, onnx_file
+from saccade.graph.mac_counter import count_macs
 from saccade.reduce import Policy, Reduce, ReducedModel, convert, spatial_only
-from saccade.rivals.ledger import count_macs
 from saccade.zoo import load_model
 
 RESULT = ROOT / "benchmarks" / "results" / "reduce.json"

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saccade.errors import InputError
+from saccade.graph.mac_counter import MacCounter
 from saccade.reduce import ALL, Policy, Reduce, ReducedConv2d, ReducedConv3d, ReducedModel
 from saccade.reduce.layer import _ReducedConv
-from saccade.rivals.ledger import MacCounter
 
 KINDS = [(time, channels) for time in ("copy", "scale", "blend") for channels in ("scale", "depthwise")]
 

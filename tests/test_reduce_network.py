@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.errors import InputError, ModelError
+from saccade.graph.mac_counter import count_macs
 from saccade.reduce import (
     ALL,
     LayerUse,
@@ -24,7 +25,6 @@ from saccade.reduce import (
     spatial_only,
 )
 from saccade.reduce.space import Space
-from saccade.rivals.ledger import count_macs
 from saccade.zoo.tsn import tsn
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from saccade.errors import InputError, ModelError
+from saccade.graph.mac_counter import count_macs
 from saccade.reduce import ReducedModel
 from saccade.rivals.channel_gating import ChannelGatedConv, gate_channels, threshold_loss
 from saccade.rivals.counted import CountedModel
-from saccade.rivals.ledger import count_macs
 from saccade.rivals.resolution import ResolutionChoice, look, resize
 
 

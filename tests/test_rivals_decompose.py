@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.errors import InputError, ModelError
+from saccade.graph.mac_counter import MacCounter, count_macs
 from saccade.rivals.decompose import decompose
-from saccade.rivals.ledger import MacCounter, count_macs
 from saccade.rivals.low_rank import KernelSVD, Kind
 from saccade.rivals.ranks import RankCurve, RankOption, by_loss_per_mac, by_threshold, choices
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saccade.errors import InputError, MissingExtraError
+from saccade.graph.mac_counter import count_macs
 from saccade.rivals.flow import DISFlow, deep_feature_flow, to_grey
 from saccade.rivals.keyframes import key_frames
-from saccade.rivals.ledger import count_macs
 from saccade.skip import warp
 
 

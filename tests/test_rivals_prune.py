@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saccade.errors import InputError, ModelError
+from saccade.graph.mac_counter import count_macs
 from saccade.rivals.harden import NarrowConv2d, harden
-from saccade.rivals.ledger import count_macs
 from saccade.rivals.prune import GatedChannels, HardConcrete, insert_gates, l0_loss, reestimate_norms
 from saccade.skip import InputNorm, Skip, convert
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import saccade
 from benchmarks.paper_macs import Case, clip_groups
 from saccade.errors import InputError, ModelError
-from saccade.rivals.ledger import count_macs
+from saccade.graph.mac_counter import count_macs
 from saccade.zoo import load_model
 from saccade.zoo.corrnet import corrnet
 from saccade.zoo.i3d import i3d

@@ -16,7 +16,8 @@ from torch.utils import _pytree as pytree
 
 from saccade.errors import InputError, ModelError
 from saccade.graph.evaluating import evaluating
-from saccade.rivals.ledger import count_macs, replace
+from saccade.graph.mac_counter import count_macs
+from saccade.rivals.ledger import replace
 from saccade.rivals.low_rank import KernelSVD, Kind
 from saccade.rivals.ranks import Choice, RankCurve, RankOption, choices
 

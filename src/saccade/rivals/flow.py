@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from saccade.errors import InputError, MissingExtraError
-from saccade.rivals.ledger import ClipRun, MacCounter, check_clip, stack_frames
+from saccade.graph.mac_counter import MacCounter
+from saccade.rivals.ledger import ClipRun, check_clip, stack_frames
 from saccade.skip.warp import warp
 
 # From where in `key` the content at each place of `current` comes: both (H, W) uint8, result (H, W, 2) x, y in pixels.

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from saccade.errors import ModelError
 from saccade.graph.evaluating import evaluating
-from saccade.rivals.ledger import count_macs, replace
+from saccade.graph.mac_counter import count_macs
+from saccade.rivals.ledger import replace
 from saccade.rivals.prune import GatedChannels
 
 _aten = torch.ops.aten

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from saccade.errors import InputError
-from saccade.rivals.ledger import ClipRun, MacCounter, check_clip
+from saccade.graph.mac_counter import MacCounter
+from saccade.rivals.ledger import ClipRun, check_clip
 
 
 def key_frames(network: Callable[[Tensor], Any], clip: Tensor, *, every: int) -> ClipRun:

@@ -1,4 +1,4 @@
-"""What a rival gives for a clip; and `MacCounter` and `count_macs`, by which all rivals are counted."""
+"""What a rival gives for a clip, which `saccade.graph.mac_counter` counts the macs of."""
 
 from __future__ import annotations
 
@@ -10,17 +10,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from saccade.errors import InputError, ModelError
-from saccade.graph.mac_counter import MacCounter, count_macs
-
-__all__ = [
-    "ClipRun",
-    "MacCounter",
-    "check_clip",
-    "count_macs",
-    "places",
-    "replace",
-    "stack_frames",
-]
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from saccade.errors import InputError, ModelError
 from saccade.graph.evaluating import evaluating
-from saccade.rivals.ledger import count_macs, replace
+from saccade.graph.mac_counter import count_macs
+from saccade.rivals.ledger import replace
 
 # The paper's constants (section 4): temperature, and the ends the concrete distribution is stretched to.
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1

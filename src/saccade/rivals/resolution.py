@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saccade.errors import InputError
+from saccade.graph.mac_counter import count_macs
 from saccade.rivals.counted import ClipCost
-from saccade.rivals.ledger import count_macs
 
 LOOK = (8, 16, 16)  # frames, height and width of the clip as the policy sees it
 

@@ -50,9 +50,7 @@ class Engine(Executed):
         profile: bool = False,
     ) -> None:
         self.plan = make_plan(model, example)
-        self._executor = choose_executor(
-            self.plan, executor, precision=precision, threads=threads, profile=profile
-        )
+        self._executor = choose_executor(self.plan, executor, precision=precision, threads=threads, profile=profile)
         self._state = StreamState(self.plan, record="accumulated", precision=self._executor.precision)
         self._arguments = Arguments(self.plan)
         self._settings = GateSettings(alone=True)

@@ -116,9 +116,7 @@ class Stream(Executed):
                 f"the state belongs to another plan ({state.plan.name}, {state.frames} frames); this stream runs "
                 f"{self.plan.name}. Give it a state of its own plan, or none."
             )
-        self._executor = choose_executor(
-            self.plan, executor, precision=precision, threads=threads, profile=profile
-        )
+        self._executor = choose_executor(self.plan, executor, precision=precision, threads=threads, profile=profile)
         if state is not None and state.precision != self.precision:
             raise StateError(
                 f"the state holds values in {state.precision}, this stream keeps {self.precision}; open the stream "
