@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.assets import NETWORKS, clip, network
+from benchmarks.assets import NETWORKS, clip, plan_of
 from saccade import Gate, Plan, make_plan, read_video
 from saccade.adapt.adapt import starts, train
 from saccade.adapt.budget import at_budget
@@ -45,8 +45,7 @@ def load(name: str, footage: str) -> tuple[Plan, Clip]:
         frames = encode_and_decode(render_street(config)).frames
         plan = make_plan(loaded.model, loaded.example, preprocess=loaded.preprocess, name=name)
         return plan, Clip(footage, lambda: list(frames))
-    plan = make_plan(network(name), preprocess=NETWORKS[name], name=name)
-    return plan, Clip(footage, lambda: read_video(clip(footage)))
+    return plan_of(name), Clip(footage, lambda: read_video(clip(footage)))
 
 
 def curve(trials: Trials, gates: Mapping[str, Gate], budget: float) -> list[Trial]:

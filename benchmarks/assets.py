@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saccade import Preprocess
+from saccade import Plan, Preprocess, make_plan
+from saccade.graph import load_program
 
 ASSETS = Path(__file__).resolve().parents[2] / "shared" / "assets"
 
@@ -39,3 +40,8 @@ def clip(name: str) -> Path:
 def network(name: str) -> Path:
     """Returns the path of a network's exported program."""
     return ASSETS / "models" / f"{name}.pt2"
+
+
+def plan_of(name: str) -> Plan:
+    """Returns a network's plan, with how a frame becomes its input."""
+    return make_plan(load_program(network(name))[0], preprocess=NETWORKS[name], name=name)

@@ -28,12 +28,11 @@ from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
 import saccade
-from benchmarks.assets import ASSETS, NETWORKS, clip, network
+from benchmarks.assets import ASSETS, clip, plan_of
 from benchmarks.environment import ROOT, environment
 from benchmarks.real import middle_of
 from saccade.data.street import StreetConfig, encode_and_decode, render_street
 from saccade.evaluate.agreement import argmax_agreement, relative_error
-from saccade.graph import load_program
 from saccade.stream.camera import shares_by_step
 from saccade.zoo import load_model
 
@@ -47,12 +46,12 @@ CAMERAS = ("still", "moving")
 FIRST_SEED = 600_000
 
 
-def plan_of(name: str) -> saccade.Plan:
+def planned(name: str) -> saccade.Plan:
     """Returns the plan of the shipped detector, or of a trained network beside the project."""
     if name == "street-detector":
         loaded = load_model(name)
         return saccade.make_plan(loaded.model, loaded.example, preprocess=loaded.preprocess, name=name)
-    return saccade.make_plan(load_program(network(name))[0], preprocess=NETWORKS[name], name=name)
+    return plan_of(name)
 
 
 def path_of(scene: str, frames: int, seed: int) -> NDArray[np.int64]:
@@ -165,7 +164,7 @@ def main() -> None:
         if name != "street-detector" and not ASSETS.is_dir():
             print(f"{name} is left out: no folder {ASSETS}")
             continue
-        plan = plan_of(name)
+        plan = planned(name)
         result["moved_macs"][name] = shares_by_step(plan)
         for scene in arguments.scenes:
             if scene in CLIPS and not clip(scene).exists():

@@ -35,14 +35,13 @@ import torch
 from torch.utils import _pytree as pytree
 
 import saccade
-from benchmarks.assets import ASSETS, CLIPS, NETWORKS, network
+from benchmarks.assets import ASSETS, CLIPS, NETWORKS, plan_of
 from benchmarks.environment import ROOT, environment
 from benchmarks.label_free_study import MEASURES, Task, study
 from benchmarks.label_free_tables import PAGE, RESULT, markdown
 from benchmarks.motion import MotionDetector, MotionGate
 from benchmarks.real import Options, follow, timed_frames
 from saccade.calibrate.measures import find_measure
-from saccade.graph import load_program
 
 ASKED = (
     ("espnetv2", "one-by-one-person-detection.mp4", "argmax", 0.001),
@@ -65,9 +64,7 @@ def tasks(arguments: argparse.Namespace) -> list[Task]:
 def times(task: Task, row: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Returns times and distances of calibrated streams, the dense engine, and it behind a motion detector."""
     options = Options(threads=task.threads)
-    plan = saccade.make_plan(
-        load_program(network(task.network))[0], preprocess=NETWORKS[task.network], name=task.network
-    )
+    plan = plan_of(task.network)
     measure = find_measure(task.measure, plan)
     gates = saccade.Calibration.load(folder / f"{task.name}.calibration").gates
     engines: dict[str, Any] = {"dense": options.dense(task.network)}

@@ -14,7 +14,7 @@ import torch
 
 import saccade
 from benchmarks.adapting import adapted
-from benchmarks.assets import NETWORKS, clip, network
+from benchmarks.assets import clip, plan_of
 from saccade.adapt.budget import at_budget
 from saccade.adapt.fit import Training
 from saccade.calibrate.calibrate import Calibrated, calibrate_on
@@ -22,7 +22,6 @@ from saccade.calibrate.footage import Block, Clip, Footage
 from saccade.calibrate.measures import Measure, find_measure
 from saccade.calibrate.search import Search, first_guess
 from saccade.calibrate.trial import Trial, Trials
-from saccade.graph import load_program
 from saccade.stream.gate import GateSettings
 
 MEASURES = {"espnet": "argmax", "espnetv2": "argmax", "vdsr": "relative", "rfb640": "relative"}
@@ -75,9 +74,7 @@ def study(task: Task, folder: Path) -> dict[str, Any]:
     if kept.exists() and (row := json.loads(kept.read_text()))["task"] == vars(task):
         return row
     torch.set_num_threads(task.threads)
-    plan = saccade.make_plan(
-        load_program(network(task.network))[0], preprocess=NETWORKS[task.network], name=task.network
-    )
+    plan = plan_of(task.network)
     measure = find_measure(task.measure, plan)
     source = Clip(task.clip, lambda: saccade.read_video(clip(task.clip)))
     with Footage(plan, [source], frames=task.frames, threads=task.threads) as footage:

@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 import saccade
-from benchmarks.assets import ASSETS, CLIPS, NETWORKS, clip, network
+from benchmarks.assets import ASSETS, CLIPS, NETWORKS, clip, network, plan_of
 from benchmarks.environment import environment
 from benchmarks.motion import MotionDetector, MotionGate
 from benchmarks.networks import open_stream
@@ -186,7 +186,7 @@ def follow(
 def run(name: str, source: str, frames: int, options: Options) -> list[dict[str, Any]]:
     """Returns a row per setting for one network and clip, one for the dense engine on every frame, one for it behind a
     motion detector, and a row "two dense frames" that tells the floor."""
-    plan = saccade.make_plan(load_program(network(name))[0], preprocess=NETWORKS[name], name=name)
+    plan = plan_of(name)
     axes = [plan.values[ref.name].channel_axis for ref in plan.outputs]
     streams = {f"stream {index}": options.stream(plan, **setting) for index, setting in enumerate(SETTINGS)}
     dense = options.dense(name)
@@ -245,7 +245,7 @@ def run_span(
     name: str, source: str, first: int, last: int, options: Options, tolerances: tuple[float, ...] = SPAN_TOLERANCES
 ) -> list[dict[str, Any]]:
     """Returns a row per tolerance for the frames first..last of a clip, beside the dense engine in both precisions."""
-    plan = saccade.make_plan(load_program(network(name))[0], preprocess=NETWORKS[name], name=name)
+    plan = plan_of(name)
     axes = [plan.values[ref.name].channel_axis for ref in plan.outputs]
     streams = {f"stream {tolerance:g}": options.stream(plan, tolerance=tolerance) for tolerance in tolerances}
     rivals = {rival.name: rival for rival in (options.dense(name, each) for each in ("float32", "bfloat16"))}

@@ -26,11 +26,9 @@ from typing import Any
 
 import torch
 
-import saccade
-from benchmarks.assets import ASSETS, CLIPS, NETWORKS, network
+from benchmarks.assets import ASSETS, CLIPS, NETWORKS, plan_of
 from benchmarks.environment import ROOT, environment
 from benchmarks.real import Course, Options, compare, follow, middle_of, timed_frames
-from saccade.graph import load_program
 from saccade.stream.record import RECORDS
 
 RESULT = ROOT / "benchmarks" / "results" / "records.json"
@@ -40,7 +38,7 @@ BASE = "reference"
 
 def run(name: str, source: str, frames: int) -> list[dict[str, Any]]:
     """Returns a row per form and tolerance for one network and clip."""
-    plan = saccade.make_plan(load_program(network(name))[0], preprocess=NETWORKS[name], name=name)
+    plan = plan_of(name)
     axes = [plan.values[ref.name].channel_axis for ref in plan.outputs]
     kinds = [(record, tolerance) for tolerance in TOLERANCES for record in RECORDS]
     streams = {
