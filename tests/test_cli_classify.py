@@ -16,6 +16,8 @@ import pytest
 import torch
 from clips import audio, clip, faststart, moving
 
+from saccade.cli.results_file import ResultsFile
+from saccade.errors import SaccadeError
 from saccade.exits import Confidence, FixedBudget, FrameExit, LearnedGate, VideoVisits, classify_video, exit_macs
 from saccade.preprocess import Preprocess
 from saccade.video import write_video
@@ -247,6 +249,21 @@ def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         done = classify("films/01.mp4", "--out", out, "--resume")
     assert (done.exit_code, "is being written by another process" in done.stderr) == (2, True)
+    new = tmp_path / "new.jsonl"
+    with ResultsFile(new, run="r", resume=True, on_line=list), pytest.raises(SaccadeError, match="by another process"):
+        ResultsFile(new, run="r", resume=True, on_line=list)
+
+
+def test_a_line_that_was_not_finished_is_cut_off_whole(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with ResultsFile(out, run="r", resume=False, on_line=list) as file:
+        file.write({"path": "a"})
+    whole = out.read_bytes()
+    out.write_bytes(whole + b'{"path": "' + b"b" * 1000)  # longer than what will be written
+    with ResultsFile(out, run="r", resume=True, on_line=list) as file:
+        assert out.read_bytes() == whole
+        file.write({"path": "c"})
+    assert [line["path"] for line in lines(out)] == ["a", "c"]
 
 
 def test_key_frames_cost_one_picture_each(tmp_path: Path) -> None:
