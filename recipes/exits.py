@@ -3,12 +3,14 @@ r"""What a video shows, looking at no more of its frames than that takes: FrameE
     saccade train recipes/exits.py --out out/films
     saccade evaluate recipes/exits.py --weights out/films
     saccade train recipes/exits.py --out out/films-early --set start=out/films --set beta=0.03
+    saccade train recipes/exits.py --out out/pairs --set data=pairs --set pooling=average
     saccade train recipes/exits.py --out out/actions --set data=actions
 
 The first three quarters of the steps train backbone and classifiers, the rest the gates. With `start`, another
 training's folder, its backbone and classifiers stay as they are and only gates are learned, anew: so a network is
 trained once for all `beta`. Evaluation tells what every rule gives on the same network: the learned gates at several
-thresholds, confidence, fixed budgets, the oracle; for films, the gates also by difficulty and by length.
+thresholds, confidence, fixed budgets, the oracle; for films, the gates also by difficulty and by length. Pairs are two
+films on end, with two labels.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,13 +26,14 @@ from torch import Tensor, nn
 
 from recipes.act_clips import CLASSES as ACTS
 from recipes.act_clips import Acts
-from recipes.film_clips import Films
+from recipes.film_clips import FilmPairs, Films
 from recipes.pose_clips import light, pictures
 from saccade.data.puppets_films import DIFFICULTIES, DIFFICULTY, FILM_CLASSES, LENGTHS
 from saccade.errors import RecipeError
 from saccade.evaluate.classify import mean_average_precision, top_k_accuracy
 from saccade.exits import (
     Confidence,
+    ExitMacs,
     ExitRule,
     Exits,
     FixedBudget,
@@ -50,8 +53,9 @@ from saccade.exits.pooling import PoolingName
 from saccade.train import Recipe, read_weights
 from saccade.zoo.frame_exit import frame_exit
 
-CLASSES = {"films": len(FILM_CLASSES), "actions": ACTS["actions"]}
-STEPS = {"films": 1600, "actions": 800}
+DATA = {"films": Films, "pairs": FilmPairs, "actions": partial(Acts, "actions")}
+CLASSES = {"films": len(FILM_CLASSES), "pairs": len(FILM_CLASSES), "actions": ACTS["actions"]}
+STEPS = {"films": 1600, "pairs": 1600, "actions": 800}
 GATES = 0.25  # of the steps are those of the gates
 THRESHOLDS = (0.3, 0.7, 0.9)  # of the learned gates, beside 0.5
 SURE = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)  # of the confidence
@@ -59,7 +63,7 @@ SURE = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)  # of the confidence
 
 def recipe(
     *,
-    data: Literal["films", "actions"] = "films",
+    data: Literal["films", "pairs", "actions"] = "films",
     backbone: str = "tiny",
     frames: int = 10,
     pooling: PoolingName = "max",
@@ -79,11 +83,18 @@ def recipe(
     steps = steps or (round(GATES * STEPS[data]) if start else STEPS[data])
     gates = steps if start else max(1, round(GATES * steps))
     stages = TwoStages(classifiers=steps - gates, gates=gates)
-    clips = {"films": Films, "actions": partial(Acts, "actions")}[data]
+    clips = DATA[data]
 
     def build() -> nn.Module:
         model = frame_exit(
-            backbone, classes=CLASSES[data], frames=frames, hidden=hidden, pooling=pooling, order=order, seed=seed
+            backbone,
+            classes=CLASSES[data],
+            frames=frames,
+            hidden=hidden,
+            pooling=pooling,
+            multi_label=data == "pairs",
+            order=order,
+            seed=seed,
         )
         if start:
             fresh = {name: value.clone() for name, value in model.gates.state_dict().items()}
@@ -102,7 +113,7 @@ def recipe(
         optimizer=partial(adam, rate=rate, gate_rate=gate_rate),
         schedule=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, stages.rate_factor),
         augment=partial(augment_visits, frames=frames, order=order),
-        validate=(lambda model: measure(model, clips("validation"), rules={})) if data == "films" else None,  # type: ignore[arg-type]
+        validate=(lambda model: measure(model, clips("validation"), rules={})) if data != "actions" else None,  # type: ignore[arg-type]
         evaluate=lambda model: {"beta": beta, **measure(model, clips("test"))},  # type: ignore[arg-type]
         steps=steps,
         batch=batch,
@@ -141,39 +152,52 @@ def rules_to_try(frames: int, labels: Tensor) -> dict[str, ExitRule]:
         **{f"gate-{threshold}": LearnedGate(threshold) for threshold in THRESHOLDS},
         **{f"confidence-{threshold}": Confidence(threshold) for threshold in SURE},
         **{f"budget-{count}": FixedBudget(count) for count in range(1, frames + 1)},
-        "oracle": Oracle(labels),
+        **({"oracle": Oracle(labels)} if labels.dim() == 1 else {}),
     }
 
 
-@torch.no_grad()
-def measure(
-    model: FrameExit, data: Any, *, rules: Mapping[str, ExitRule] | None = None, batch: int = 12
-) -> dict[str, float]:
-    """Return accuracy (top-1 and mAP in percent), frames and macs per video, of the learned gate and of `rules`.
+class Watched(NamedTuple):
+    """What a model says of every frame of every video: `outputs`, with (N,) or (N, K) labels and lengths (N,)."""
 
-    The gate's have no prefix, those of another rule its name; None takes all of `rules_to_try`. Where the samples have
-    a `length`, as films do, there are top-1 and frames of the gate for each difficulty and length, too.
-    """
+    outputs: Outputs
+    labels: Tensor
+    lengths: Tensor
+    macs: ExitMacs
+
+
+@torch.no_grad()
+def watch(model: FrameExit, data: Any, *, batch: int = 12) -> Watched:
+    """Return what a model in evaluation mode says of all samples; lengths are none where samples have no `length`."""
     said, labels, lengths = [], [], []
     for first in range(0, len(data), batch):
         samples = [(index, data[index]) for index in range(first, min(first + batch, len(data)))]
         videos = [visited(model, torch.from_numpy(sample["frames"]), seed=index) for index, sample in samples]
-        shown = pictures(torch.stack(videos)).to(next(model.parameters()).device)
-        said.append(model(shown))
-        labels += [int(sample["label"]) for _, sample in samples]
+        shown = pictures(torch.stack(videos).to(next(model.parameters()).device))
+        said.append(Outputs(*(part.cpu() for part in model(shown))))
+        labels += [torch.as_tensor(sample["label"]) for _, sample in samples]
         lengths += [int(sample["length"]) for _, sample in samples if "length" in sample]
-    outputs, truth = Outputs(*(torch.cat(parts) for parts in zip(*said, strict=True))), torch.tensor(labels)
-    macs = exit_macs(model, shown[:1, 0])
+    outputs = Outputs(*(torch.cat(parts) for parts in zip(*said, strict=True)))
+    return Watched(outputs, torch.stack(labels), torch.tensor(lengths), exit_macs(model, shown[:1, 0]))
+
+
+@torch.no_grad()
+def measure(model: FrameExit, data: Any, *, rules: Mapping[str, ExitRule] | None = None) -> dict[str, float]:
+    """Return accuracy (mAP and, of one label, top-1 in percent), frames and macs per video, of the gate and of `rules`.
+
+    The gate's have no prefix, those of another rule its name; None takes all of `rules_to_try`. Where the samples have
+    a `length`, as films do, there are top-1 and frames of the gate for each difficulty and length, too.
+    """
+    outputs, truth, lengths, macs = watch(model, data)
     tried = rules_to_try(model.frames, truth) if rules is None else rules
     gate = decide(model, outputs, LearnedGate(), macs=macs)
     found = summary(gate, truth) | {"dense_macs": float(macs.dense)}
     found["macs_ratio"] = found["dense_macs"] / found["macs"]
-    if lengths:
+    if len(lengths):
         hard = torch.tensor(DIFFICULTY)[truth]
         for number, name in enumerate(DIFFICULTIES):
             found |= part_of(gate, truth, hard == number, name)
         for length in LENGTHS:
-            found |= part_of(gate, truth, torch.tensor(lengths) == length, f"{length}-frames")
+            found |= part_of(gate, truth, lengths == length, f"{length}-frames")
     for name, rule in tried.items():
         of_rule = summary(decide(model, outputs, rule, macs=macs), truth)
         found |= {f"{name}_{key}": value for key, value in of_rule.items()}
@@ -187,10 +211,10 @@ def visited(model: FrameExit, frames: Tensor, *, seed: int) -> Tensor:
 
 def summary(exits: Exits, labels: Tensor) -> dict[str, float]:
     """Return accuracy in percent, and what a video took."""
-    scores = exits.scores.cpu()
+    top = {"top1": 100 * top_k_accuracy(exits.scores, labels)} if labels.dim() == 1 else {}
     return {
-        "top1": 100 * top_k_accuracy(scores, labels),
-        "map": 100 * mean_average_precision(scores, labels),
+        **top,
+        "map": 100 * mean_average_precision(exits.scores, labels),
         "frames": float(exits.frames.double().mean()),
         "macs": float(exits.macs.double().mean()),
     }
@@ -200,5 +224,5 @@ def part_of(exits: Exits, labels: Tensor, which: Tensor, name: str) -> dict[str,
     """Return top-1 (percent) and frames of some of the videos; nothing where there are none."""
     if not which.any():
         return {}
-    top = 100 * top_k_accuracy(exits.scores.cpu()[which], labels[which])
+    top = 100 * top_k_accuracy(exits.scores[which], labels[which])
     return {f"top1_{name}": top, f"frames_{name}": float(exits.frames[which].double().mean())}

@@ -7,12 +7,13 @@ video files, which do come from a codec.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recipes.pose_clips import CACHE, kept
+from recipes.pose_clips import CACHE, kept, render_all
 from saccade.data.puppets_films import FILM_CLASSES, LENGTHS, FilmConfig, render_film
 from saccade.exits import frames_to_visit
 from saccade.video import write_video
@@ -46,7 +47,7 @@ class Films:
     def __init__(self, split: str, *, films: int | None = None, size: int = SIZE) -> None:
         count, first = films or FILMS[split], FIRST_SEED[split]
         folder = CACHE / f"films-{split}-{count}x{FRAMES}-{size}"
-        arrays = kept(folder, lambda: [render(seed, size=size) for seed in range(first, first + count)])
+        arrays = kept(folder, lambda: render_all(partial(render, size=size), range(first, first + count)))
         self.frames, self.label, self.length = arrays["frames"], arrays["label"], arrays["length"]
 
     def __len__(self) -> int:
@@ -55,6 +56,26 @@ class Films:
     def __getitem__(self, index: int) -> dict[str, Any]:
         frames = np.array(self.frames[index])
         return {"frames": frames, "label": self.label[index], "length": self.length[index]}
+
+
+class FilmPairs:
+    """Two films one after the other, of which every second frame is kept: what each shows is a label.
+
+    A sample is a dict: `frames` (20, 3, 64, 64) uint8, `label` (K,) float32, 1 for the one or two classes shown.
+    """
+
+    def __init__(self, split: str, *, films: int | None = None, size: int = SIZE) -> None:
+        self.films = Films(split, films=films, size=size)
+        self.second = np.random.default_rng(FIRST_SEED[split]).permutation(len(self.films))
+
+    def __len__(self) -> int:
+        return len(self.films)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        label = np.zeros(len(FILM_CLASSES), np.float32)
+        both = [self.films[index], self.films[int(self.second[index])]]
+        label[[int(film["label"]) for film in both]] = 1
+        return {"frames": np.concatenate([film["frames"][::2] for film in both]), "label": label}
 
 
 def write_films(folder: Path, split: str, *, films: int, size: int = SIZE) -> list[Path]:

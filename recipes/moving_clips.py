@@ -7,12 +7,13 @@ consecutive frames in grey levels, and of rendered clips `moved` float32, the me
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import recipes.act_clips
-from recipes.pose_clips import CACHE, kept, light
+from recipes.pose_clips import CACHE, kept, light, render_all
 from saccade.data.puppets_clips import CLIP_ACTIONS, MIRRORED_ACTIONS, ClipConfig, frame_change, render_clip
 
 FRAMES, SIZE = 16, 48
@@ -40,7 +41,7 @@ class MovingClips:
         count, first = clips or CLIPS[split], FIRST_SEED[split]
         folder = CACHE / f"moving-{split}-{count}x{frames}-{size}"
         seeds = range(first, first + count)
-        self.arrays = kept(folder, lambda: [render(seed, frames=frames, size=size) for seed in seeds])
+        self.arrays = kept(folder, lambda: render_all(partial(render, frames=frames, size=size), seeds))
 
     def __len__(self) -> int:
         return len(self.arrays["label"])

@@ -6,7 +6,10 @@ A sample is a dict: `frames` (T, 3, H, W) uint8, `joints` (T, J, 2) pixels, `vis
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ SIZE = 96
 FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "test": 3_000_000, "long": 3_500_000}
 SCENES = {"train": 800, "validation": 24, "test": 60, "long": 24}
 FRAMES = {"train": 16, "validation": 16, "test": 32, "long": 80}
+SEEDS_EACH = 32  # a process is worth starting for
 CACHE = Path(os.environ.get("SACCADE_CACHE", "out/cache"))
 
 
@@ -35,6 +39,15 @@ def render(seed: int, frames: int, size: int) -> dict[str, np.ndarray]:
         "box": video.box,
         "action": np.int64(video.action),
     }
+
+
+def render_all(render: Callable[[int], dict[str, Any]], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Return what `render`, a function of a module, makes of each seed, by as many processes as there are cores."""
+    workers = min(len(os.sched_getaffinity(0)), len(seeds) // SEEDS_EACH)
+    if workers < 2:
+        return list(map(render, seeds))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(render, seeds, chunksize=SEEDS_EACH // 4))
 
 
 def kept(folder: Path, make: Callable[[], list[dict[str, Any]]]) -> dict[str, np.ndarray]:
@@ -61,7 +74,8 @@ class Puppets:
         count, frames = scenes or SCENES[split], FRAMES[split]
         folder = CACHE / f"puppets-{split}-{count}x{frames}-{size}"
         first = FIRST_SEED[split]
-        self.arrays = kept(folder, lambda: [render(seed, frames, size) for seed in range(first, first + count)])
+        make = partial(render, frames=frames, size=size)
+        self.arrays = kept(folder, lambda: render_all(make, range(first, first + count)))
 
     def __len__(self) -> int:
         return len(self.arrays["frames"])

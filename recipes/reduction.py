@@ -145,12 +145,13 @@ def measure(model: nn.Module, data: Any, *, stride: int = 1, batch: int = 20) ->
     """
     scores, macs, labels, motion = [], [], [], []
     dense = overhead = 0.0
+    device = next(model.parameters()).device
     for first in range(0, len(data), batch):
         samples = [data[index] for index in range(first, min(first + batch, len(data)))]
         frames = torch.stack([torch.from_numpy(sample["frames"]) for sample in samples])
-        found, cost = model(clips_of(frames, stride))
-        scores.append(found)
-        macs.append(cost.macs)
+        found, cost = model(clips_of(frames.to(device), stride))
+        scores.append(found.cpu())
+        macs.append(cost.macs.cpu())
         labels += [int(sample["label"]) for sample in samples]
         motion += [float(sample.get("moved", sample["change"])) for sample in samples]
         dense, overhead = cost.dense_macs, overhead + float(cost.overhead.sum())

@@ -7,11 +7,12 @@ vehicle, `ignored` (T, N) for vehicles all but hidden.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from recipes.pose_clips import CACHE, cut, kept, light
+from recipes.pose_clips import CACHE, cut, kept, light, render_all
 from saccade.data.street import StreetConfig, encode_and_decode, render_street
 
 SIZE = (128, 224)
@@ -43,7 +44,8 @@ class Street:
         count, frames = SCENES[split], FRAMES[split]
         folder = CACHE / f"street-{split}-{count}x{frames}"
         first = FIRST_SEED[split]
-        self.arrays = kept(folder, lambda: [render(seed, frames) for seed in range(first, first + count)])
+        make = partial(render, frames=frames)
+        self.arrays = kept(folder, lambda: render_all(make, range(first, first + count)))
 
     def __len__(self) -> int:
         return len(self.arrays["frames"])

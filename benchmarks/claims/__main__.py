@@ -19,7 +19,7 @@ import os
 from benchmarks.claims.runs import Results, carry_out, plan
 from benchmarks.environment import ROOT
 
-PAPERS = ("skip", "reduce")
+PAPERS = ("skip", "reduce", "exits")
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("paper", choices=PAPERS)
     parser.add_argument("--only", default="", help="runs whose name holds this, and what they start from")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--accelerator", default="cpu", help="what to train on: cpu, cuda, ...; all workers share it")
     parser.add_argument("--minutes", type=float, default=None, help="begin no training after this time")
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--list", action="store_true", help="say what would be run, and do nothing")
@@ -42,7 +43,14 @@ def main() -> None:
         print(plan(chosen, results))
         return
     if not arguments.report:
-        failed = carry_out(chosen, results, module=module, workers=arguments.workers, minutes=arguments.minutes)
+        failed = carry_out(
+            chosen,
+            results,
+            module=module,
+            workers=arguments.workers,
+            minutes=arguments.minutes,
+            accelerator=arguments.accelerator,
+        )
         if failed:
             print(f"{len(failed)} runs failed: {', '.join(failed)}")
     page = importlib.import_module(f"benchmarks.claims.{arguments.paper}_page")

@@ -32,7 +32,7 @@ def policies(recipe: Recipe, model: ReducedModel) -> Measured:
     `time`, `channels` and `macs` are by layer and class the mean shares of the frames, channels and macs computed,
     `costs` and `labels` of each clip, in the order of their seeds, its macs over the dense network's and its class.
     """
-    data, stride = MovingClips("test"), _stride(recipe)
+    data, stride, device = MovingClips("test"), _stride(recipe), next(model.parameters()).device
     costs: list[float] = []
     labels: list[int] = []
     found: dict[str, list[list[tuple[float, float]]]] = {}
@@ -40,7 +40,7 @@ def policies(recipe: Recipe, model: ReducedModel) -> Measured:
         samples = [data[index] for index in range(first, min(first + BATCH, len(data)))]
         labels += [int(sample["label"]) for sample in samples]
         frames = torch.stack([torch.from_numpy(sample["frames"]) for sample in samples])
-        _, chosen = model(clips_of(frames, stride))
+        _, chosen = model(clips_of(frames.to(device), stride))
         costs += (chosen.macs / chosen.dense_macs).tolist()
         for use in chosen.reduced:
             found.setdefault(use.name, []).append(shares(use))
@@ -67,8 +67,9 @@ def shares(use: LayerUse) -> list[tuple[float, float]]:
 
 def redundancy(recipe: Recipe, model: ReducedModel) -> Measured:
     """Returns how alike the maps of the dense network are, mean over layers and clips, by dimension (Table 12)."""
-    data, stride = MovingClips("test"), _stride(recipe)
-    clips = (clips_of(torch.from_numpy(data[index]["frames"])[None], stride) for index in range(REDUNDANT_CLIPS))
+    data, stride, device = MovingClips("test"), _stride(recipe), next(model.parameters()).device
+    frames = (torch.from_numpy(data[index]["frames"])[None].to(device) for index in range(REDUNDANT_CLIPS))
+    clips = (clips_of(each, stride) for each in frames)
     found = measure_redundancy(model.model, clips)
     rows: Measured = {"clips": found.clips, "layers": len(found.layers)}
     for dimension in DIMENSIONS:

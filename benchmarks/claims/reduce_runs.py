@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
-from benchmarks.claims.runs import Run, train_run
+from benchmarks.claims.runs import Run, answer
 from recipes.reduction import STEPS
 
 RECIPE = "recipes/reduction.py"
@@ -95,16 +93,12 @@ def runs() -> dict[str, Run]:
     return found
 
 
-def carry_out(name: str, *, measured: bool = True) -> dict[str, Any]:
-    """Trains one run (or goes on with it), measures it if asked to, and returns its row."""
+def measure(_: Run, what: str, recipe: Any, model: Any) -> Any:
+    """Returns a measure of a trained network, by name."""
     from benchmarks.claims.reduce_measures import MEASURES
 
-    every = runs()
-    row: dict[str, Any] = train_run(
-        every[name], every, lambda measure, recipe, model: MEASURES[measure](recipe, model), measured=measured
-    )
-    return row
+    return MEASURES[what](recipe, model)
 
 
 if __name__ == "__main__":
-    print(json.dumps(carry_out(sys.argv[1], measured="--weights" not in sys.argv)))
+    answer(runs(), measure)

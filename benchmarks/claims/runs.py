@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -70,16 +71,24 @@ class Results:
         self.path.write_text("{\n" + lines + "\n}\n")
 
 
-def carry_out(runs: Sequence[Run], results: Results, *, module: str, workers: int, minutes: float | None) -> list[str]:
+def carry_out(
+    runs: Sequence[Run],
+    results: Results,
+    *,
+    module: str,
+    workers: int,
+    minutes: float | None,
+    accelerator: str = "cpu",
+) -> list[str]:
     """Runs what is not in the results yet, each in a process of its own with one thread.
 
     Args:
         runs: in the order to begin them; a run waits for the one it starts from.
         results: gets a row per run as it ends.
-        module: python module that is called with a run's name and prints its row as JSON on the last line; with
-            --weights it only trains.
+        module: python module that is called as `answer` says.
         workers: processes at a time.
         minutes: begin nothing after this time.
+        accelerator: what to train on, as of `saccade.train.train`; processes share a GPU.
 
     Returns:
         Names of the runs that failed.
@@ -103,7 +112,7 @@ def carry_out(runs: Sequence[Run], results: Results, *, module: str, workers: in
                 if run.start in failed:
                     failed.append(run.name)
                     continue
-                running[run.name] = (run, *_begin(run, module, measured=run not in lost))
+                running[run.name] = (run, *_begin(run, module, accelerator, measured=run not in lost))
         if not running:
             break
         for name, (run, process, output) in list(running.items()):
@@ -124,13 +133,14 @@ def carry_out(runs: Sequence[Run], results: Results, *, module: str, workers: in
     return failed
 
 
-def _begin(run: Run, module: str, *, measured: bool) -> tuple[subprocess.Popen[str], Path]:
+def _begin(run: Run, module: str, accelerator: str, *, measured: bool) -> tuple[subprocess.Popen[str], Path]:
     run.folder.mkdir(parents=True, exist_ok=True)
     output = run.folder / "output.txt"
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    options = ["--accelerator", accelerator, *([] if measured else ["--weights"])]
     with output.open("w") as file, (run.folder / "errors.txt").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, run.name, *([] if measured else ["--weights"])],
+            [sys.executable, "-m", module, run.name, *options],
             stdout=file,
             stderr=errors,
             text=True,
@@ -149,27 +159,51 @@ def _short(row: Mapping[str, Any]) -> str:
     return "; ".join(parts)[:200]
 
 
-def train_run(run: Run, every: Mapping[str, Run], measure: Callable[[str, Any, Any], Any], *, measured: bool) -> Any:
+def answer(runs: Mapping[str, Run], measure: Callable[[Run, str, Any, Any], Any]) -> None:
+    """Does what the command line says: NAME [--accelerator cpu] [--weights].
+
+    Trains the run of that name, measures it unless there is --weights, and prints its row as JSON on the last line.
+    `measure` is as of `train_run`.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=list(runs))
+    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--weights", action="store_true", help="only train")
+    given = parser.parse_args()
+    row = train_run(runs[given.name], runs, measure, measured=not given.weights, accelerator=given.accelerator)
+    print(json.dumps(row))
+
+
+def train_run(
+    run: Run,
+    every: Mapping[str, Run],
+    measure: Callable[[Run, str, Any, Any], Any],
+    *,
+    measured: bool = True,
+    accelerator: str = "cpu",
+) -> dict[str, Any]:
     """Trains one run (or goes on with it), measures it if asked to, and returns its row.
 
     Args:
         run: which.
         every: all runs of the paper, by name.
-        measure: called with the name of a measure, the recipe and the trained network, in evaluation mode.
+        measure: called with the run, the name of a measure, the recipe and the trained network, in evaluation mode.
         measured: False to train only.
+        accelerator: as of `saccade.train.train`.
     """
     from saccade.train import load_recipe, train
 
     torch.set_num_threads(1)
     recipe = load_recipe(run.recipe, run.all_options(every))
     began = time.monotonic()
-    trained = train(recipe, run.folder, accelerator="cpu", tensorboard=False)
+    trained = train(recipe, run.folder, accelerator=accelerator, tensorboard=False)
     if trained.stopped:
         raise SystemExit(f"{run.name} was stopped by {trained.stopped} at step {trained.step} of {trained.steps}")
     model = trained.model.eval()
     row: dict[str, Any] = {"train_seconds": round(time.monotonic() - began), "steps": trained.steps, "measures": {}}
+    row["device"] = trained.record["device"]
     for name in run.measures if measured else ():
-        row["measures"][name] = measure(name, recipe, model)
+        row["measures"][name] = measure(run, name, recipe, model)
     row["seconds"] = round(time.monotonic() - began)
     return row
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
-from benchmarks.claims.runs import Run, train_run
+from benchmarks.claims.runs import Run, answer
 
 SEEDS = (0, 1, 2)
 ABLATED = 0  # the seed with every setting; the others have those that are ranked
@@ -100,17 +98,12 @@ def add_classification(found: dict[str, Run], task: str, data: str, seed: int) -
             found[name] = Run(name, file, gated, measures, start)
 
 
-def carry_out(name: str, *, measured: bool = True) -> dict[str, Any]:
-    """Trains one run (or goes on with it), measures it if asked to, and returns its row."""
+def measure(run: Run, what: str, _: Any, model: Any) -> Any:
+    """Returns a measure of a trained network, by name."""
     from benchmarks.claims.measures import MEASURES, TASKS
 
-    every = runs()
-    task = TASKS[name.split("/")[0]]
-    row: dict[str, Any] = train_run(
-        every[name], every, lambda measure, recipe, model: MEASURES[measure](task, model), measured=measured
-    )
-    return row
+    return MEASURES[what](TASKS[run.name.split("/")[0]], model)
 
 
 if __name__ == "__main__":
-    print(json.dumps(carry_out(sys.argv[1], measured="--weights" not in sys.argv)))
+    answer(runs(), measure)
