@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -46,8 +47,11 @@ def render_all(render: Callable[[int], dict[str, Any]], seeds: Sequence[int]) ->
     workers = min(len(os.sched_getaffinity(0)), len(seeds) // SEEDS_EACH)
     if workers < 2:
         return list(map(render, seeds))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(render, seeds, chunksize=SEEDS_EACH // 4))
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            return list(pool.map(render, seeds, chunksize=SEEDS_EACH // 4))
+    except BrokenProcessPool:  # a script without `if __name__ == "__main__"`, say, which cannot be begun again
+        return list(map(render, seeds))
 
 
 def kept(folder: Path, make: Callable[[], list[dict[str, Any]]]) -> dict[str, np.ndarray]:

@@ -21,9 +21,10 @@ def plain(recipe: Recipe, model: Any) -> Measured:
 def left(recipe: Recipe, model: FrameExit) -> Measured:
     """Returns who left when by the learned gate, and who was right (Fig. 3, 4 and 5); t counts from 1.
 
-    `frames[t - 1]` videos left after t frames. Of videos with one label `right[t - 1]` of them were right, and of those
-    that left after i frames, `matrix[i - 1][j - 1]` would have been right after j. All are numbers of videos. By class: `ap`, the average
-    precision, and `class_frames`, the mean frames of the videos that show it; None for a class that no video shows.
+    All but the last two are numbers of videos. `frames[t - 1]` left after t frames. Of videos with one label
+    `right[t - 1]` of them were right, and of those that left after i frames `matrix[i - 1][j - 1]` would have been
+    right after j. By class: `ap`, the average precision, and `class_frames`, the mean frames of the videos that show
+    it; None for a class that no video shows.
     """
     data = recipe.options["data"]
     outputs, labels, _, macs = watch(model, DATA[data]("test"))
