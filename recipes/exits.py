@@ -73,7 +73,7 @@ def recipe(
     seed: int = 0,
     hidden: int = 256,
     steps: int = 0,
-    rate: float = 1e-3,
+    rate: float = 3e-3,
     gate_rate: float = 3e-3,
     batch: int = 16,
 ) -> Recipe:
