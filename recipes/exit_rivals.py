@@ -56,7 +56,7 @@ def recipe(
     hidden: int = 256,
     seed: int = 0,
     steps: int = 0,
-    rate: float = 1e-3,
+    rate: float = 3e-3,
     batch: int = 16,
     start: str = "",
 ) -> Recipe:
