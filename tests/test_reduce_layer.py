@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from saccade.errors import InputError
 from saccade.graph.mac_counter import MacCounter
 from saccade.reduce import ALL, Policy, Reduce, ReducedConv2d, ReducedConv3d, ReducedModel
+from saccade.reduce.gate import LEAST
 from saccade.reduce.layer import _ReducedConv
 
 KINDS = [(time, channels) for time in ("copy", "scale", "blend") for channels in ("scale", "depthwise")]
@@ -197,19 +198,23 @@ def test_the_gradient_is_that_of_the_definition(recompute: bool) -> None:
     assert policies.macs.shape == (3,)
 
 
-def test_a_layer_none_of_whose_options_has_a_weight_gives_zeros() -> None:
+def test_the_cheapest_option_of_a_dimension_is_always_in_use() -> None:
     conv = CONVOLUTIONS["3d"]()
-    made = layer(conv, Reduce(), frames=5)
+    made = layer(conv, Reduce(time=3, channels=2), frames=9)
     with torch.no_grad():
         made.gate.outer.weight.zero_()
-        made.gate.outer.bias.copy_(torch.tensor([-1.0, -1.0, 1.0, 1.0]))
-    clips = clips_for(conv, 5, 2)
+        made.gate.outer.bias.copy_(torch.tensor([-1.0, -2.0, -1.0, 1.0, -3.0]))
+    clips = clips_for(conv, 9, 2)
+    full, one = conv(clips), float(torch.tensor(1.0, dtype=torch.float64).tanh())
+    time, channels = (torch.tensor(weights, dtype=torch.float64) for weights in ([0, 0, LEAST], [one, LEAST]))
+    wanted = torch.stack([definition(made, full[b], time, channels) for b in range(2)])
     for training in (False, True):
         made.training = training
         output, policies = ReducedModel(made)(clips)
-        assert torch.equal(output, torch.zeros_like(conv(clips)))
+        torch.testing.assert_close(output, wanted, rtol=1e-6, atol=1e-9)  # 0.05 is a float32 number
         (use,) = policies.reduced
-        assert policies.macs.tolist() == [use.gate_macs] * 2
+        assert use.largest()[0].tolist() == [2, 2]
+        assert use.largest()[1].tolist() == [0, 0]
 
 
 def test_clips_do_not_depend_on_their_neighbours() -> None:

@@ -15,6 +15,7 @@ from saccade import Plan, Stream, make_plan, reduce, skip
 from saccade.errors import InputError
 from saccade.kernels import cpu
 from saccade.reduce import Reduce, ReducedModel, efficiency_loss
+from saccade.reduce.gate import LEAST
 from saccade.skip import ClipModel, InputNorm, Skip, gate_loss
 
 SKIPPED = {"stem": 2.0, "middle": 5.0}  # thresholds, so that some positions fire and some do not
@@ -124,6 +125,7 @@ class Reduced(nn.Module):
         scores = gate.outer.weight[:, :, 0] @ hidden + gate.outer.bias
         self.margin = min(self.margin, float(scores.abs().min()))
         weights = torch.tanh(scores).clamp_min(0)
+        weights[-1] = weights[-1].clamp_min(LEAST)
         result, used = torch.zeros_like(whole), [k for k, weight in enumerate(weights) if weight > 0]
         plane, executed = whole[0, 0].numel(), 0
         for k in used:
