@@ -33,12 +33,16 @@ GATES = {
 
 @dataclass(frozen=True)
 class Point:
-    """One operating point of one seed: accuracy in percent, macs per frame, dense macs over those, and its setting."""
+    """One operating point of one seed: accuracy in percent, macs per frame, dense macs over those, and its setting.
+
+    Of whole videos macs are per video, and `frames` says how many a video took on average.
+    """
 
     accuracy: float
     macs: float
     ratio: float
     setting: str = ""
+    frames: float | None = None
 
 
 Curves = dict[str, dict[int, list[Point]]]  # method, seed, points in the order of their setting

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.claims.claim import Claim
 from benchmarks.claims.curves import UNITS, Curves, by_setting, curves, mean, seeds_at, spread
 
 Rows = Mapping[str, Any]
@@ -81,3 +82,15 @@ def cost_without_loss(found: Curves, task: str, unit: str = "") -> str:
         near_text = f"/ {near:.2f}" if near else "never"
         parts.append(f"{method}: not below dense {exact_text}, within one point {near_text}")
     return "; ".join(parts)
+
+
+def missing_runs(rows: Rows, starts: Sequence[str]) -> list[str]:
+    """Returns those beginnings of names that no measured run has."""
+    return [start for start in starts if not any(name.startswith(start) for name in rows)]
+
+
+def untested(claim: Callable[[Rows], Claim], missing: Sequence[str]) -> Claim:
+    """Returns a claim that has not been run, of the function that judges it; `missing` is what it waits for."""
+    title = (claim.__doc__ or "").strip().rstrip(".")
+    why = f"Not run yet: {', '.join(missing)}."
+    return Claim(claim.__name__.upper(), title, "see the others", "see the paper", "nothing yet", "not tested", why, 0)

@@ -7,7 +7,18 @@ from collections.abc import Callable
 
 from benchmarks.claims.claim import Claim
 from benchmarks.claims.curves import Curves, by_setting, mean, spread
-from benchmarks.claims.judging import SLACK, Rows, at_costs, beats, dense_accuracy, on_average, seeds_of, verdict
+from benchmarks.claims.judging import (
+    SLACK,
+    Rows,
+    at_costs,
+    beats,
+    dense_accuracy,
+    missing_runs,
+    on_average,
+    seeds_of,
+    untested,
+    verdict,
+)
 from benchmarks.claims.reduce_curves import CHANNELS, FREE, OURS, RIVALS, TIME, curves, cut, setting_of
 from benchmarks.claims.reduce_runs import ABLATED, OTHERS, WEIGHTS
 from benchmarks.environment import ROOT
@@ -307,15 +318,8 @@ def judge(rows: Rows) -> list[Claim]:
     """Returns every claim; where runs are missing it is "not tested", and says which."""
     claims = []
     for claim in CLAIMS:
-        missing = [start for start in NEEDS.get(claim, ()) if not any(name.startswith(start) for name in rows)]
+        missing = missing_runs(rows, NEEDS.get(claim, ()))
         if claim is v5 and not SPEED.exists():
             missing = ["python -m benchmarks.reduce"]
         claims.append(claim(rows) if not missing else untested(claim, missing))
     return claims
-
-
-def untested(claim: Callable[[Rows], Claim], missing: list[str]) -> Claim:
-    """Returns a claim that has not been run."""
-    title = (claim.__doc__ or "").strip().rstrip(".")
-    why = f"Not run yet: {', '.join(missing)}."
-    return Claim(claim.__name__.upper(), title, "see the others", "see the paper", "nothing yet", "not tested", why, 0)
