@@ -218,7 +218,7 @@ def test_the_run_module_trains_and_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_clips: Callable[[], None]
 ) -> None:
     import benchmarks.claims.reduce_runs as reduce_runs
-    from benchmarks.claims.runs import Run
+    from benchmarks.claims.runs import Run, train_run
 
     monkeypatch.setattr("benchmarks.claims.runs.WORK", tmp_path)
     options = {"network": "r2plus1d", "seed": 0, "steps": 1}
@@ -228,11 +228,11 @@ def test_the_run_module_trains_and_measures(
             "r2plus1d/both-0.8/0", reduce_runs.RECIPE, {**options, "method": "both"}, ("plain",), "r2plus1d/dense/0"
         ),
     }
-    monkeypatch.setattr(reduce_runs, "runs", lambda: every)
-    rows = {name: reduce_runs.carry_out(name) for name in every}
+    rows = {name: train_run(run, every, reduce_runs.measure) for name, run in every.items()}
     assert rows["r2plus1d/dense/0"]["measures"]["plain"]["macs_ratio"] == 1
     reduced = rows["r2plus1d/both-0.8/0"]["measures"]["plain"]
     assert reduced["dense_macs"] == rows["r2plus1d/dense/0"]["measures"]["plain"]["dense_macs"]
     assert reduced["overhead"] > 0
-    assert reduce_runs.carry_out("r2plus1d/dense/0", measured=False)["measures"] == {}
+    again = train_run(every["r2plus1d/dense/0"], every, reduce_runs.measure, measured=False)
+    assert (again["measures"], again["device"]) == ({}, "cpu")
     assert ABLATED in {int(name.split("/")[-1]) for name in every}
