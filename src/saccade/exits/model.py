@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from saccade.errors import InputError
+from saccade.exits.features import frame_features
 from saccade.exits.gates import ExitGates
 from saccade.exits.order import Order, frames_to_visit, visiting_order
 from saccade.exits.pooling import Pooling, PoolingName, make_pooling
@@ -138,14 +139,7 @@ class FrameExit(nn.Module):
         Raises:
             InputError: the backbone gives something else than `features` numbers per frame.
         """
-        found = self.backbone(frames)
-        if not isinstance(found, Tensor) or found.dim() < 2 or found.shape[:2] != (len(frames), self.embed.in_features):
-            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(
-                f"the backbone returned {got} for {len(frames)} frames; expected ({len(frames)}, "
-                f"{self.embed.in_features}), or maps of as many channels: give FrameExit the number of its features"
-            )
-        return torch.relu(self.embed(found.flatten(2).mean(2) if found.dim() > 2 else found))
+        return frame_features(self.backbone, self.embed, frames)
 
     def look(self, state: ExitState, frames: Tensor) -> Seen:
         """Returns what is known after one more frame.

@@ -5,4 +5,6 @@
 - `conditional`: CC-image, learned gates on the picture itself.
 - `channel_gating`: CGNet, some of the input channels everywhere and the rest where that gives much. `resolution`:
   AR-Net for whole clips, the size of a clip's frames chosen by clip. `counted`: macs of gated and of pruned networks.
+- `frame_average`, `one_shot`, `frame_resolution`: for whole videos, the mean over frames, OCSampler, and AR-Net itself.
+  `skim`: what the policies of the last two see.
 """

@@ -1,14 +1,15 @@
 """Resolution by clip: a small policy network looks at a coarse clip and chooses the size at which the clip is run.
 
 After AR-Net (Meng et al. 2020, "AR-Net: adaptive frame resolution for efficient action recognition"), which chooses for
-every frame of a 2D network; a 3D network sees a clip at one size. As there, each size has a network of its own, the
-policy learns by Gumbel-softmax with a straight-through gradient, and a warm-up with random choices comes first.
+every frame of a 2D network, as `frame_resolution` does; a 3D network sees a clip at one size. As there, each size has a
+network of its own, the policy learns by Gumbel-softmax with a straight-through gradient, and a warm-up with random
+choices comes first.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,8 +28,9 @@ class ChoiceCost(ClipCost):
     """What was chosen for the clips of a batch, and what it cost.
 
     Attributes:
-        choices: (B, K), 1 for the chosen size and 0 for the others; while training with a gradient.
-        shares: (K,), macs at each size over those at the first.
+        choices: (B, K), or (B * T, K) of every frame by itself; 1 for what was chosen and 0 for the others; while
+            training with a gradient.
+        shares: (K,), macs of each choice over those of the first.
     """
 
     choices: Tensor
@@ -58,8 +60,7 @@ class ResolutionChoice(nn.Module):
 
     def __init__(self, network: nn.Module, sizes: Sequence[int], *, example: Tensor, temperature: float = 1.0) -> None:
         super().__init__()
-        if len(sizes) < 2 or list(sizes) != sorted(set(sizes), reverse=True):
-            raise InputError(f"sizes are {list(sizes)}; expected two or more, the largest first, none twice")
+        check_sizes(sizes)
         if example.dim() != 5 or len(example) != 1:
             raise InputError(f"got an example {tuple(example.shape)}; expected one clip (1, C, T, H, W)")
         self.sizes, self.temperature, self.exploring = tuple(sizes), temperature, False
@@ -79,7 +80,7 @@ class ResolutionChoice(nn.Module):
         if not self.training:
             chosen = logits.argmax(1)
             choices = F.one_hot(chosen, len(self.sizes)).to(logits)
-            scores = self._run_chosen(clips, chosen)
+            scores = run_chosen(self.networks, self.sizes, clips, chosen, resize)
         else:
             if self.exploring:
                 logits = torch.zeros_like(logits)
@@ -91,26 +92,55 @@ class ResolutionChoice(nn.Module):
         computed = choices.detach().double().cpu() @ macs + overhead
         return scores, ChoiceCost(computed, self.macs[0], overhead, choices, macs / macs[0])
 
-    def _run_chosen(self, clips: Tensor, chosen: Tensor) -> Tensor:
-        scores: Tensor | None = None
-        for index, size in enumerate(self.sizes):
-            members = (chosen == index).nonzero()[:, 0]
-            if len(members):
-                found = self.networks[index](resize(clips[members], size))
-                scores = found.new_empty(len(clips), *found.shape[1:]) if scores is None else scores
-                scores[members] = found
-        if scores is None:
-            raise InputError(f"got clips of shape {tuple(clips.shape)}; expected at least one")
-        return scores
+
+def run_chosen(
+    networks: Iterable[nn.Module],
+    sizes: Sequence[int],
+    inputs: Tensor,
+    chosen: Tensor,
+    resized: Callable[[Tensor, int], Tensor],
+) -> Tensor:
+    """Returns what each input (N, ...) gives at its chosen size, each network called once at most.
+
+    Args:
+        networks, sizes: one network for each size.
+        inputs: of the largest size.
+        chosen: (N,), the index of a size; where it is none of them, the result is zeros.
+        resized: from inputs and a size to what its network takes.
+
+    Raises:
+        InputError: no input has a size.
+    """
+    scores: Tensor | None = None
+    for index, (network, size) in enumerate(zip(networks, sizes, strict=True)):
+        members = (chosen == index).nonzero()[:, 0]
+        if len(members):
+            found = network(resized(inputs[members], size))
+            scores = found.new_zeros(len(inputs), *found.shape[1:]) if scores is None else scores
+            scores[members] = found
+    if scores is None:
+        raise InputError(f"got inputs of shape {tuple(inputs.shape)}; expected at least one, with a size")
+    return scores
+
+
+def check_sizes(sizes: Sequence[int]) -> None:
+    """Raises InputError unless there is something to choose from, in order."""
+    if len(sizes) < 2 or list(sizes) != sorted(set(sizes), reverse=True):
+        raise InputError(f"sizes are {list(sizes)}; expected two or more, the largest first, none twice")
 
 
 def resize(clips: Tensor, size: int) -> Tensor:
     """Returns clips (B, C, T, H, W) with frames of size x size, averaged down."""
     if clips.shape[-2:] == (size, size):
         return clips
-    flat = clips.transpose(1, 2).flatten(0, 1)
-    small = F.interpolate(flat, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return small.unflatten(0, (len(clips), -1)).transpose(1, 2)
+    return resize_frames(clips.transpose(1, 2).flatten(0, 1), size).unflatten(0, (len(clips), -1)).transpose(1, 2)
+
+
+def resize_frames(frames: Tensor, size: int) -> Tensor:
+    """Returns frames (N, C, H, W) of size x size, averaged down."""
+    if frames.shape[-2:] == (size, size):
+        return frames
+    return F.interpolate(frames, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def look(clips: Tensor) -> Tensor:

@@ -101,14 +101,9 @@ def frame_exit(
         ModelError: there is no such backbone, it has no trained weights, or they cannot be downloaded.
         InputError: as `FrameExit`.
     """
-    name = f"{PREFIX}{backbone}{PRETRAINED if pretrained else ''}"
-    check_variant(name, backbone, BACKBONES, prefix=PREFIX, what="backbone")
-    check_classes(name, classes)
-    if pretrained:
-        known = [key for key, source in BACKBONES.items() if source.library != "saccade"]
-        check_variant(name, backbone, known, prefix=PREFIX, what="pretrained backbone")
+    check_classes(f"{PREFIX}{backbone}", classes)
+    module = frame_backbone(backbone, pretrained=pretrained, seed=seed)
     source = BACKBONES[backbone]
-    module = _backbone(name, source, pretrained, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = FrameExit(
@@ -124,6 +119,24 @@ def frame_exit(
             order=order,
         )
     return model.eval()
+
+
+def frame_backbone(backbone: str = "tiny", *, pretrained: bool = False, seed: int = SEED) -> nn.Module:
+    """Returns a backbone alone, without its last layer, in evaluation mode.
+
+    Args:
+        backbone, pretrained, seed: as of `frame_exit`; a frame gives `BACKBONES[backbone].features` numbers.
+
+    Raises:
+        MissingExtraError, ModelError: as `frame_exit`.
+    """
+    name = f"{PREFIX}{backbone}{PRETRAINED if pretrained else ''}"
+    check_variant(name, backbone, BACKBONES, prefix=PREFIX, what="backbone")
+    if pretrained:
+        known = [key for key, source in BACKBONES.items() if source.library != "saccade"]
+        check_variant(name, backbone, known, prefix=PREFIX, what="pretrained backbone")
+    module: nn.Module = _backbone(name, BACKBONES[backbone], pretrained, seed)
+    return module
 
 
 def frame_exit_of(backbone: str, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> FrameExit:
