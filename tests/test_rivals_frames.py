@@ -73,9 +73,10 @@ def sure(model: FrameResolution, x: Tensor, *, factor: float = 1e4) -> FrameReso
     last = model.policy.last
     with torch.no_grad():
         last.bias.zero_()
-        mean = model.policy(x).mean((0, 1))
-        last.weight.mul_(factor)
-        last.bias.copy_(-factor * mean)
+        logits = model.policy(x)
+        scale = factor / logits.std((0, 1))
+        last.weight.mul_(scale[:, None])
+        last.bias.copy_(-scale * logits.mean((0, 1)))
     return model
 
 
@@ -289,7 +290,10 @@ def test_the_policy_sees_the_frames_before_and_none_after() -> None:
 def test_a_large_press_chooses_what_costs_nothing() -> None:
     model = by_size().train()
     torch.manual_seed(8)
-    model(videos(8))[1].expected().backward()
+    cost = model(videos(8))[1]
+    assert ((cost.choices == 0) | (cost.choices == 1)).all()
+    assert (cost.choices.sum(1) == 1).all()
+    cost.expected().backward()
     gradient = model.policy.last.bias.grad
     assert gradient is not None
     assert gradient[0] > 0 > gradient[3]
