@@ -26,6 +26,7 @@ from saccade.stream.executors import Executed, choose_executor
 from saccade.stream.gate import Gate, GateSettings
 from saccade.stream.native import NativeExecutor
 from saccade.stream.passes import Pass
+from saccade.stream.patience import Patience
 from saccade.stream.picture_source import PictureSource
 from saccade.stream.record import default_record
 from saccade.stream.state import StreamState
@@ -35,6 +36,9 @@ CAMERAS = ("still", "moving")
 
 class Stream(Executed):
     """Follows one video with a model.
+
+    Where every position changes, frame after frame, following costs time and gains nothing: then frames are computed
+    whole, and one in so many is followed to see whether that has changed.
 
     Args:
         model: a module, an exported program, the path of a `.pt2` file, or a plan (shared by many streams).
@@ -132,6 +136,7 @@ class Stream(Executed):
         self._pictures = PictureSource(self.plan)
         self._arguments = Arguments(self.plan)
         self._auditor = None if audit is None else Auditor(self.plan, audit)
+        self._patience = Patience(self.plan)
         self._last: Pass | None = None
         self._cost = Cost(self.plan.dense_macs, 0, 0, 0.0)
 
@@ -170,6 +175,7 @@ class Stream(Executed):
     def reset(self) -> None:
         """Forgets the video so far, audits included; the next frame is computed whole."""
         self.state.reset()
+        self._patience.reset()
         if self._auditor is not None:
             self._auditor.reset()
 
@@ -229,10 +235,11 @@ class Stream(Executed):
     def _followed(self, run: partial[Pass], seen: Tensor) -> Pass:
         """Returns the pass over the next frame: moved along with the camera, and audited, where that is asked for."""
         auditor, camera = self._auditor, self._camera
-        settings = self.settings if auditor is None else auditor.settings(self.settings)
+        settings = self._patience.settings(self.settings if auditor is None else auditor.settings(self.settings))
         whole = settings.is_reference(self.state.frames)
         shift = STAYS if camera is None else camera.look(self.state, seen, settings)
         done = run(self.state, settings=settings, forced=shift.forced, moves=shift.moves)
+        self._patience.learn(done.total, whole=whole)
         if camera is not None:
             camera.learn(done.total)
         if auditor is None:

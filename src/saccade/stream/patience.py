@@ -1,0 +1,48 @@
+"""When a stream stops looking for what changed: where everything did, frame after frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from saccade.cost import Cost
+from saccade.graph.plan import Plan
+from saccade.stream.gate import GateSettings
+from saccade.stream.gated import is_gated
+
+VAIN = 0.97  # of the dense macs, gates included: a frame that takes as many was followed in vain
+LONGEST_REST = 32  # frames
+
+
+class Patience:
+    """Lets a stream rest from following where there is nothing to gain.
+
+    Comparing every value with what was announced takes time, most of all where every position changed. After a frame that
+    was followed in vain the next are computed whole, as reference frames are: 1, 2, 4 ... 32 of them, then one is
+    followed again. One that gained something begins that anew. Results of whole frames are exact.
+
+    Args:
+        plan: the stream's. With gates that were trained (`saccade.skip`) there is no rest: when they are asked is
+            part of what the network computes.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._never = any(is_gated(step) for step in plan.steps)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was in vain."""
+        self._rest = self._vain = 0
+
+    def settings(self, settings: GateSettings) -> GateSettings:
+        """Returns the settings for the next frame: the stream's, or those of a reference frame."""
+        return replace(settings, reference_every=1) if self._rest else settings
+
+    def learn(self, cost: Cost, *, whole: bool) -> None:
+        """Takes what the last frame cost, and whether it was computed whole."""
+        if self._rest:
+            self._rest -= 1
+        elif not whole and not self._never:
+            if cost.macs_fraction >= VAIN:
+                self._rest, self._vain = min(2**self._vain, LONGEST_REST), min(self._vain + 1, 30)
+            else:
+                self._vain = 0
