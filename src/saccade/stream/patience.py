@@ -16,8 +16,8 @@ LONGEST_REST = 32  # frames
 class Patience:
     """Lets a stream rest from following where there is nothing to gain.
 
-    Comparing every value with what was announced takes time, most of all where every position changed. After a frame that
-    was followed in vain the next are computed whole, as reference frames are: 1, 2, 4 ... 32 of them, then one is
+    Comparing every value with what was announced takes time, most of all where every position changed. After a frame
+    that was followed in vain the next are computed whole, as reference frames are: 1, 2, 4 ... 32 of them, then one is
     followed again. One that gained something begins that anew. Results of whole frames are exact.
 
     Args:
