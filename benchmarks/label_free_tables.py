@@ -156,7 +156,7 @@ def _floor_table(rows: list[dict[str, Any]]) -> list[str]:
         "over guess",
         "adapted, over calibrated",
     ]
-    head += ["mean", "worst", "within", "checks", "s"]
+    head += ["mean", "worst", "within", "checks", "s", "at floor: macs /", "over global"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         checked = row["holdout"]

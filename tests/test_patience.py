@@ -66,6 +66,17 @@ def test_a_scene_that_settles_is_followed_again_and_noise_afterwards_begins_anew
     assert gates == [True, False, True, False]
 
 
+def test_thresholds_stay_those_of_the_first_frame(executor: str) -> None:
+    stream = saccade.Stream(network(), noise(1)[0], tolerance=0.03, executor=executor)
+    first, *others = noise(12)
+    stream(first)
+    gates = {name: gate.threshold for name, gate in stream.state.gates.items()}
+    for frame in others:
+        stream(10 * frame)
+    assert {name: gate.threshold for name, gate in stream.state.gates.items()} == gates
+    assert any(gates.values())
+
+
 def test_a_reset_forgets_what_was_in_vain(executor: str) -> None:
     stream = saccade.Stream(network(), noise(1)[0], executor=executor)
     for frame in noise(12):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from saccade.cost import Cost
 from saccade.graph.plan import Plan
-from saccade.stream.gate import GateSettings
+from saccade.stream.gate import Gate, GateSettings
 from saccade.stream.gated import is_gated
 
 VAIN = 0.97  # of the dense macs, gates included: a frame that takes as many was followed in vain
@@ -33,9 +34,14 @@ class Patience:
         """Forgets what was in vain."""
         self._rest = self._vain = 0
 
-    def settings(self, settings: GateSettings) -> GateSettings:
-        """Returns the settings for the next frame: the stream's, or those of a reference frame."""
-        return replace(settings, reference_every=1) if self._rest else settings
+    def settings(self, settings: GateSettings, gates: Mapping[str, Gate]) -> GateSettings:
+        """Returns the settings for the next frame: the stream's, or those of a reference frame that keeps its gates.
+
+        Args:
+            settings: the stream's.
+            gates: by value, those it has come to from them.
+        """
+        return replace(settings, threshold=gates, tolerance=None, reference_every=1) if self._rest else settings
 
     def learn(self, cost: Cost, *, whole: bool) -> None:
         """Takes what the last frame cost, and whether it was computed whole."""

@@ -235,7 +235,8 @@ class Stream(Executed):
     def _followed(self, run: partial[Pass], seen: Tensor) -> Pass:
         """Returns the pass over the next frame: moved along with the camera, and audited, where that is asked for."""
         auditor, camera = self._auditor, self._camera
-        settings = self._patience.settings(self.settings if auditor is None else auditor.settings(self.settings))
+        settings = self.settings if auditor is None else auditor.settings(self.settings)
+        settings = self._patience.settings(settings, self.state.gates)
         whole = settings.is_reference(self.state.frames)
         shift = STAYS if camera is None else camera.look(self.state, seen, settings)
         done = run(self.state, settings=settings, forced=shift.forced, moves=shift.moves)

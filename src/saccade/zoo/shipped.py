@@ -40,8 +40,8 @@ def load_street_detector() -> LoadedModel:
 def load_actions() -> LoadedModel:
     """Returns the shipped FrameExit for surveillance clips of about two seconds, a fight or none.
 
-    Trained by `recipes/exits.py` with data=actions on 180 clips; what it reached on 60 others is in the record beside its
-    weights. Its example is a video, (1, 10, 3, 112, 112).
+    Trained by `recipes/exits.py` with data=actions on 180 clips; what it reached on 60 others is in the record beside
+    its weights. Its example is a video, (1, 10, 3, 112, 112).
 
     Raises:
         FileFormatError: its weights are missing or damaged.
