@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -76,6 +77,8 @@ def test_the_page_tells_every_row() -> None:
     for told in ("static cameras, 1 network", "macs / 2.83 on average", "worse in 0 of 1", "in 1 of 1 pairs"):
         assert told in page
     assert "moving cameras" not in page
+    for above, below in itertools.pairwise(line.count("|") for line in page.splitlines()):
+        assert above == below or not (above and below), "a row has other columns than its table's head"
 
 
 def test_a_stream_that_is_farther_off_than_the_motion_detector_does_not_count() -> None:
