@@ -203,15 +203,15 @@ def test_redundancy_is_of_the_dense_network_over_test_clips(monkeypatch: pytest.
     assert 0 <= found["channel"]["redundant_maps"] <= 1
 
 
-def test_a_layer_none_of_whose_options_is_in_use_computes_nothing() -> None:
+def test_shares_are_those_of_the_largest_options_in_use() -> None:
     recipe = load_recipe("recipes/reduction.py", {"method": "both"})
     model: Any = recipe.build().eval()
     first: Any = next(module for module in model.modules() if hasattr(module, "cheap"))
     with torch.no_grad():
         first.gate.outer.weight.zero_()
-        first.gate.outer.bias.copy_(torch.tensor([-1.0, -1.0, -1.0, 1.0]))  # of time none, of channels the half
+        first.gate.outer.bias.copy_(torch.tensor([-1.0, -1.0, 1.0, 1.0]))  # the half of time, all channels
     use = model(torch.zeros(2, 3, 16, 48, 48))[1].reduced[0]
-    assert shares(use) == [(0.0, 0.5)] * 2
+    assert shares(use) == [(0.5, 1.0)] * 2
 
 
 def test_the_run_module_trains_and_measures(

@@ -8,9 +8,15 @@ from gated_networks import Gated
 from torch import Tensor, nn
 
 import saccade
+from saccade.stream import patience
 from saccade.stream.patience import LONGEST_REST
 
 SIZE = (12, 20)
+
+
+@pytest.fixture(autouse=True)
+def _streams_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "VAIN", 0.97)
 
 
 def network() -> nn.Sequential:

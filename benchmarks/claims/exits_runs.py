@@ -10,7 +10,11 @@ RECIPE, RIVALS_RECIPE = "recipes/exits.py", "recipes/exit_rivals.py"
 SEEDS = (0, 1, 2)
 ABLATED = 0  # the seed with every setting; the others have those that are ranked
 BETA = {"films": 0.01, "pairs": 0.001, "actions": 0.01}  # of the network trained whole
-BETAS = {"films": (0.0003, 0.001, 0.003, 0.005, 0.03, 0.1), "pairs": (0.0001, 0.01), "actions": (0.001, 0.1)}  # gates alone
+BETAS = {  # of gates that are learned alone
+    "films": (0.0003, 0.001, 0.003, 0.005, 0.03, 0.1),
+    "pairs": (0.0001, 0.01),
+    "actions": (0.001, 0.1),
+}
 ORDERS = ("sequential", "random")
 POOLINGS = ("none", "average", "lstm", "attention")
 RANKED = ("none", "average")  # of the poolings, with every seed
