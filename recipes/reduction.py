@@ -52,7 +52,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], Where | None, int]] = {
     "corrnet": (corrnet, spatial_only, 2),
 }
 WIDTHS = {"whole": "tiny", "narrow": "tiny-narrow", "half": "tiny-half"}
-STEPS = {"dense": 1500, "reduced": 500}
+STEPS = {"dense": 1500, "reduced": 1000}
 
 
 def recipe(
@@ -71,7 +71,7 @@ def recipe(
     stride: int = 0,
     steps: int = 0,
     rate: float = 0.0,
-    gate_rate: float = 0.01,
+    gate_rate: float = 0.03,
     recompute: bool = False,
 ) -> Recipe:
     """Return the recipe; `start` is a dense network's folder, `efficiency` the paper's lambda_e.

@@ -25,8 +25,8 @@ from saccade.reduce import Policy, ReducedModel
 from saccade.train import load_recipe
 
 # What the methods of made-up rows give: accuracy and macs ratio.
-GIVEN = {"dense": (80.0, 1.0), "tuned": (81.0, 1.0), "both-0.8": (81.2, 1.8), "both-0.2": (81.5, 1.3),
-         "free": (81.0, 1.0), "time-0.8": (80.0, 1.4), "channels-0.8": (80.5, 1.5)}  # fmt: skip
+GIVEN = {"dense": (80.0, 1.0), "tuned": (81.0, 1.0), "both-2.0": (81.2, 1.8), "both-0.8": (81.5, 1.3),
+         "free": (81.0, 1.0), "time-2.0": (80.0, 1.4), "channels-2.0": (80.5, 1.5)}  # fmt: skip
 RIVAL = (70.0, 2.0)
 
 
@@ -88,7 +88,7 @@ def test_curves_are_of_macs_against_the_dense_network() -> None:
     rows["r2plus1d/half-rate/0"]["measures"]["plain"] |= {"macs": 40.0, "dense_macs": 40.0}
     found = curves(rows, "r2plus1d")
     assert found["half the frames"][0][0].ratio == 2.5
-    assert setting_of(found, OURS, "lambda 0.8") == pytest.approx((81.3, 1.8))
+    assert setting_of(found, OURS, "lambda 2.0") == pytest.approx((81.3, 1.8))
     assert setting_of(found, OURS, "lambda 7") is None
     assert on_average(found, OURS) == pytest.approx(1.8)
 
@@ -99,10 +99,10 @@ def test_verdicts_follow_their_rules(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "V1": "yes", "V2": "partly", "V3": "yes", "V4": "yes", "V5": "not tested", "V6": "yes", "V7": "yes",
         "V8": "not tested", "V9": "yes", "V10": "yes",
     }  # fmt: skip
-    worse = verdicts(made_rows({"both-0.8": (78.0, 1.8), "both-0.2": (79.0, 1.3)}))
+    worse = verdicts(made_rows({"both-2.0": (78.0, 1.8), "both-0.8": (79.0, 1.3)}))
     assert (worse["V1"], worse["V2"], worse["V3"]) == ("no", "no", "no")
     assert (worse["V6"], worse["V7"]) == ("partly", "partly")
-    assert verdicts(made_rows({"time-0.8": (81.0, 1.9)}))["V6"] == "partly"
+    assert verdicts(made_rows({"time-2.0": (81.0, 1.9)}))["V6"] == "partly"
     assert verdicts(made_rows({"weights-0.5": (90.0, 2.0)}))["V4"] == "partly"
     assert verdicts(made_rows({"free": (81.0, 2.0)}))["V7"] == "partly"
 
