@@ -19,6 +19,7 @@ from clips import audio, clip, faststart, moving
 from saccade.cli.results_file import ResultsFile
 from saccade.errors import SaccadeError
 from saccade.exits import Confidence, FixedBudget, FrameExit, LearnedGate, VideoVisits, classify_video, exit_macs
+from saccade.kernels import cpu
 from saccade.preprocess import Preprocess
 from saccade.video import write_video
 from saccade.zoo import load_model
@@ -50,6 +51,20 @@ def model():
         for parameter in made.parameters():
             nn.init.normal_(parameter, std=0.7)
     return made, torch.zeros(1, 4, 3, 24, 32)
+
+def reduced():
+    from saccade.reduce import Reduce, convert
+    made, example = model()
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        convert(made.backbone, Reduce(time=1, channels=2), example=example[:, 0])
+    gate = made.backbone.conv.gate
+    nn.init.ones_(gate.inner.weight)
+    nn.init.ones_(gate.outer.weight)
+    gate.outer.bias.data[:] = torch.tensor([-5.0, 0.5])
+    gate.norm.running_mean.fill_(3 * 9 * (0.032 - 0.4))  # between what the films give
+    gate.norm.running_var.fill_(1e-4)
+    return made.eval(), example
 
 def no_exits():
     return nn.Flatten(), torch.zeros(1, 4, 3, 24, 32)
@@ -279,6 +294,44 @@ def test_key_frames_cost_one_picture_each(tmp_path: Path) -> None:
         assert line["decoded"] == 1
 
 
+@pytest.mark.skipif(not cpu.native_module(), reason="there is no native engine")
+@pytest.mark.parametrize("kind", ["model", "reduced"])
+def test_the_backbone_may_run_on_the_native_engine(kind: str, tmp_path: Path) -> None:
+    found = {}
+    for engine in ("torch", "native"):
+        out = tmp_path / f"{engine}.jsonl"
+        options = ("--backbone-engine", engine, "--out", out, "--batch", "4", "--workers", "2")
+        done = classify("films", *options, model=f"my_exits:{kind}")
+        assert done.exit_code == 0, done.stderr
+        found[engine] = {line["path"]: line for line in lines(out)}
+    for path, line in found["native"].items():
+        macs, wanted = line.pop("macs"), found["torch"][path]
+        assert macs == pytest.approx(wanted.pop("macs"), rel=0.03 if kind == "reduced" else 0)
+        assert same(line, wanted)
+    again = classify(
+        "films", "--out", tmp_path / "torch.jsonl", "--resume", "--backbone-engine", "native", model=f"my_exits:{kind}"
+    )
+    assert "13 of 13 videos are done" in again.stderr, "results of either are gone on with by the other"
+
+
+def test_macs_are_those_that_a_reduced_backbone_spent_on_each_video(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    done = classify(
+        "films", "--rule", "budget", "--threshold", "3", "--out", out, "--batch", "5", model="my_exits:reduced"
+    )
+    assert done.exit_code == 0, done.stderr
+    model = load_model("my_exits:reduced").model
+    assert isinstance(model, FrameExit)
+    how, macs = Preprocess(size=(24, 32)), exit_macs(model, torch.zeros(1, 3, 24, 32))
+    spent = set()
+    for line in lines(out):
+        alone = classify_video(model, VideoVisits(line["path"], model, how), FixedBudget(3), macs=macs)
+        assert line["macs"] == int(alone.macs)
+        assert line["dense_macs"] == macs.dense
+        spent.add(line["macs"])
+    assert len(spent) > 1, "the gates chose the same everywhere"
+
+
 def test_trained_weights_say_how_large_the_model_is(tmp_path: Path) -> None:
     from saccade.train.checkpoint import write_weights
     from saccade.zoo.frame_exit import frame_exit
@@ -310,6 +363,7 @@ def test_wrong_requests_are_named(tmp_path: Path) -> None:
         (["--rule", "margin"], "there is no rule 'margin'"),
         (["--snap", "near"], "expected exact or keyframe"),
         (["--batch", "8", "--in-flight", "4"], "as many in flight as in a batch"),
+        (["--backbone-engine", "tpu"], "expected torch or native"),
         (["--classes", str(tmp_path / "names.txt")], "got 1 names of classes for 3 classes"),
     ):
         done = classify("films/00.mp4", *options)

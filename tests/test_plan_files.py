@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -94,6 +95,32 @@ class Counter(nn.Module):
 def test_models_that_cannot_be_planned_are_refused_with_the_reason(model: nn.Module, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         saccade.make_plan(model, X)
+
+
+class Found(NamedTuple):
+    scores: Tensor
+    maps: dict[str, Tensor]
+
+
+class Named(nn.Module):
+    def forward(self, x: Tensor) -> list[Found]:
+        return [Found(x.mean((2, 3)), {"x": x * 2})]
+
+
+class Keyed(nn.Module):
+    def forward(self, x: Tensor) -> dict[Any, Tensor]:
+        return {torch.float32: x * 2}
+
+
+def test_results_that_torch_cannot_write_down_are_refused_with_what_to_do() -> None:
+    with pytest.raises(ModelError, match=r"Named returns tensors in Found, which .*_register_namedtuple\(Class, "):
+        saccade.make_plan(Named(), X)
+    with pytest.raises(ModelError, match=r"Keyed returns tensors in a dict whose keys are no strings"):
+        saccade.make_plan(Keyed(), X)
+    pytree._register_namedtuple(Found, serialized_type_name="test_plan_files.Found")
+    found = saccade.Stream(Named(), X)(X)
+    assert isinstance(found[0], Found)
+    assert torch.equal(found[0].maps["x"], X * 2)
 
 
 def test_a_module_without_an_example_is_refused() -> None:

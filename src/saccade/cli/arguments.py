@@ -48,7 +48,7 @@ CalibrationFile = Annotated[
 ]
 ClipStride = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Of a network of clips: one frame in N, instead of the network's own."),
+    typer.Option(min=1, metavar="N", help="Of networks of clips, and windows of a FrameExit: one frame in N."),
 ]
 RecipeSource = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A file RECIPE.py or a module that defines recipe().")

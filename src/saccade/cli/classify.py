@@ -25,10 +25,12 @@ from saccade.exits import (
     Confidence,
     ExitRule,
     FixedBudget,
+    FrameExit,
     LearnedGate,
     VideoVisits,
     classify_videos,
     exit_macs,
+    with_native_backbone,
 )
 from saccade.report.classified import classified_table, exits_histogram
 from saccade.train.evaluation import find_device
@@ -52,6 +54,7 @@ def classify_command(
     in_flight: int | None,
     workers: int,
     preprocess: Path | None,
+    backbone_engine: str,
     accelerator: str,
     threads: int | None,
     plot: Path | None,
@@ -74,7 +77,7 @@ def classify_command(
     if classifier.clip is not None and snap != "exact":
         raise InputError(f"got --snap {snap}; {model} looks at clips, whose pictures would all be one")
     macs = exit_macs(classifier.model, classifier.frame)
-    network = classifier.model.to(find_device(accelerator))
+    network = place_network(classifier, backbone_engine, accelerator)
     settings = json.dumps([model, rule, threshold, top, snap, stride])
     run = hashlib.sha256(settings.encode() + classifier.digest()).hexdigest()[:12]
 
@@ -129,6 +132,28 @@ def classify_command(
         _draw(tally, plot, classifier)
     if tally.failed:
         raise typer.Exit(DAMAGED)
+
+
+def place_network(classifier: VideoClassifier, backbone_engine: str, accelerator: str) -> FrameExit:
+    """Returns the model where it is to run, its backbone on the native engine where that is asked for.
+
+    Args:
+        classifier: what classifies.
+        backbone_engine: "torch" or "native".
+        accelerator: as of `find_device`; the native engine is for the CPU alone, with as many threads as torch has.
+
+    Raises:
+        InputError: there is no such engine; or the native one is not here, cannot run this backbone, or was asked for
+            beside a GPU.
+        TrainingError: there is no such accelerator.
+    """
+    if backbone_engine == "torch":
+        return classifier.model.to(find_device(accelerator))
+    if backbone_engine != "native":
+        raise InputError(f"got --backbone-engine {backbone_engine}; expected torch or native")
+    if accelerator not in ("auto", "cpu"):
+        raise InputError(f"got --backbone-engine native and --accelerator {accelerator}; it runs on the CPU alone")
+    return with_native_backbone(classifier.model, classifier.frame, threads=torch.get_num_threads())
 
 
 def make_rule(name: str, threshold: float | None) -> ExitRule:

@@ -63,7 +63,12 @@ def load_classifier(
         SaccadeError: one of them cannot be used, or the model is no FrameExit.
     """
     loaded = load_noted(name) if weights is None else _with_weights(name, weights)
-    model, example = loaded.model, loaded.example
+    return classifier_of(loaded, preprocess=preprocess, classes=classes)
+
+
+def classifier_of(loaded: LoadedModel, *, preprocess: Path | None, classes: Path | None = None) -> VideoClassifier:
+    """Returns a loaded model as what classifies; else as `load_classifier`."""
+    name, model, example = loaded.name, loaded.model, loaded.example
     if not isinstance(model, FrameExit):
         raise InputError(
             f"{name} is a {type(model).__name__}; expected a FrameExit: frameexit:BACKBONE, or a factory of yours that "

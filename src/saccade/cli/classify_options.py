@@ -53,6 +53,10 @@ def classify(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that open and decode videos.")] = 1,
     preprocess: PreprocessFile = None,
+    backbone_engine: Annotated[
+        str,
+        typer.Option(metavar="torch|native", help="What runs the backbone; native is the compiled engine, on the CPU."),
+    ] = "torch",
     accelerator: Accelerator = "auto",
     threads: TorchThreads = None,
     plot: Annotated[
@@ -83,6 +87,7 @@ def classify(
             in_flight=in_flight,
             workers=workers,
             preprocess=preprocess,
+            backbone_engine=backbone_engine,
             accelerator=accelerator,
             threads=threads,
             plot=plot,

@@ -17,8 +17,10 @@ from saccade.cli.console import (
 from saccade.cli.loading import frames_to_run, is_of_clips, load_noted, plan_of, shown_name, video_source
 from saccade.cli.options import StreamOptions
 from saccade.cli.run_clips import refuse_stream_options, run_clips_command
+from saccade.cli.run_exits import run_exits_command
 from saccade.errors import InputError
 from saccade.evaluate.video_run import RunReport, follow
+from saccade.exits import FrameExit
 from saccade.report.overlay import Overlay
 from saccade.report.tables import REFERENCE_NOTE, profile_table, run_table
 from saccade.video import read_video
@@ -38,7 +40,7 @@ def run_command(
 ) -> None:
     """Runs a model over a video, writes what was asked for, and exits with the run's own code.
 
-    A network of clips is run over window after window of the video.
+    A network of clips is run over window after window of the video, and a FrameExit looks at window after window.
 
     Raises:
         SaccadeError: the model, video or preprocess cannot be used, or a result cannot be written.
@@ -47,6 +49,20 @@ def run_command(
     with ExitStack() as stack:
         reader = stack.enter_context(read_video(video_source(video), stop=frames))
         loaded = load_noted(model)
+        if isinstance(loaded.model, FrameExit):
+            run_exits_command(
+                loaded,
+                reader,
+                stride=clip_stride,
+                options=options,
+                frames=frames,
+                preprocess=preprocess,
+                video=video,
+                json=json,
+                out=out,
+                verify=verify,
+            )
+            return
         whole = is_of_clips(loaded)
         if whole:
             refuse_stream_options(loaded, options, out=out, verify=verify)

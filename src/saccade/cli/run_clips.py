@@ -16,8 +16,8 @@ from saccade.stream import Engine
 from saccade.zoo import LoadedModel
 
 
-def refuse_stream_options(loaded: LoadedModel, options: StreamOptions, *, out: Path | None, verify: bool) -> None:
-    """Raises InputError for options that are of streams of frames, and for a network that does not classify."""
+def refuse_options(options: StreamOptions, *, out: Path | None, verify: bool, why: str) -> None:
+    """Raises InputError for options that are of streams of frames; `why` says what the model does instead."""
     names = ("threshold", "tolerance", "calibration", "record", "audit_every", "audit_tolerance", "audit_action")
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]
     given += ["--camera"] if options.camera != "still" else []
@@ -25,10 +25,14 @@ def refuse_stream_options(loaded: LoadedModel, options: StreamOptions, *, out: P
     given += ["--out"] if out is not None else []
     given += ["--verify"] if verify else []
     if given:
-        raise InputError(
-            f"{loaded.name} takes clips, which are computed whole, one by one; leave {', '.join(given)} away: "
-            "they are of streams of frames"
-        )
+        raise InputError(f"{why}; leave {', '.join(given)} away: they are of streams of frames")
+
+
+def refuse_stream_options(loaded: LoadedModel, options: StreamOptions, *, out: Path | None, verify: bool) -> None:
+    """Raises InputError for options that are of streams of frames, and for a network that does not classify."""
+    refuse_options(
+        options, out=out, verify=verify, why=f"{loaded.name} takes clips, which are computed whole, one by one"
+    )
     if loaded.kind != "classification":
         raise InputError(
             f"{loaded.name} takes clips and gives {loaded.kind}; run shows the classes of clips. Call it from Python: "

@@ -30,11 +30,22 @@ class ClassSeen:
 
 @dataclass(frozen=True)
 class ClipSeen:
-    """What a network saw in a clip that lies between two frames of the video, both included; the likeliest first."""
+    """What a network saw in a clip that lies between two frames of the video, both included; the likeliest first.
+
+    Attributes:
+        first_frame, last_frame: of the clip; of a FrameExit, of a window.
+        classes: the likeliest five.
+        visited: of a FrameExit, the frames looked at, in order; else None.
+        answered_at: of a FrameExit, the frame after which it was sure; else None.
+        latency_ms: of a FrameExit, from the coming of that frame to the answer; else None.
+    """
 
     first_frame: int
     last_frame: int
     classes: list[ClassSeen]
+    visited: list[int] | None = None
+    answered_at: int | None = None
+    latency_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class ClipRunReport:
     Attributes:
         clips: what was seen, clip by clip.
         classes: the same over the video: of the mean of the clips' probabilities.
-        clip_frames: T, frames of a clip.
+        clip_frames: T, frames of a clip; of a FrameExit, frames of a window that may be looked at.
         clip_stride: a clip takes one frame in so many.
         frames: frames read.
         frames_left: of these, the last ones, which did not fill a clip; 0 where the video is shorter than one clip,
@@ -132,7 +143,7 @@ def run_clips(
             ms.append(1000 * (time.perf_counter() - began))
             probabilities = _probabilities(scores)
             total = total + probabilities
-            seen.append(ClipSeen(first, last, _top(probabilities, names)))
+            seen.append(ClipSeen(first, last, top_classes(probabilities, names)))
             spent = engine.cost
             macs = [macs[0] + spent.dense_macs, macs[1] + spent.executed_macs, macs[2] + spent.gate_macs]
     except KeyboardInterrupt:
@@ -143,7 +154,7 @@ def run_clips(
         damage = str(error)
     return ClipRunReport(
         clips=seen,
-        classes=_top(total / len(seen), names) if seen else [],
+        classes=top_classes(total / len(seen), names) if seen else [],
         clip_frames=frames,
         clip_stride=stride,
         frames=windows.read,
@@ -212,7 +223,7 @@ def _probabilities(scores: Any) -> Tensor:
     return scores[0].double().softmax(0)
 
 
-def _top(probabilities: Tensor, names: tuple[str, ...]) -> list[ClassSeen]:
+def top_classes(probabilities: Tensor, names: tuple[str, ...]) -> list[ClassSeen]:
     """Returns the likeliest classes, the first first."""
     best = probabilities.topk(min(TOP, len(probabilities)))
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)

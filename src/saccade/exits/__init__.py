@@ -2,11 +2,13 @@
 
 The model is `FrameExit`; `exit_losses` and `TwoStages` train it, an `ExitRule` says when to stop, `classify_video`
 looks at one video frame by frame, `classify_videos` at many in full batches (`VideoVisits` are those of files), and
-`decide` tries rules on what the model says of whole videos. `exit_macs` is the ledger.
+`decide` tries rules on what the model says of whole videos, `LiveExits` answers about windows of a live stream.
+`with_native_backbone` puts the backbone on the native engine. `exit_macs` is the ledger.
 """
 
 from saccade.exits.batching import Classified, classify_videos
 from saccade.exits.gates import ExitGates
+from saccade.exits.live import LiveAnswer, LiveExits
 from saccade.exits.loss import (
     classification_losses,
     exit_losses,
@@ -16,6 +18,7 @@ from saccade.exits.loss import (
 )
 from saccade.exits.macs import ExitMacs, exit_macs
 from saccade.exits.model import FrameExit, Outputs, Stage
+from saccade.exits.native import NativeBackbone, with_native_backbone
 from saccade.exits.order import Order, frames_to_visit, visiting_order
 from saccade.exits.pooling import (
     AttentionPooling,
@@ -46,7 +49,10 @@ __all__ = [
     "FrameExit",
     "LSTMPooling",
     "LearnedGate",
+    "LiveAnswer",
+    "LiveExits",
     "MaxPooling",
+    "NativeBackbone",
     "NoPooling",
     "Oracle",
     "Order",
@@ -68,4 +74,5 @@ __all__ = [
     "make_pooling",
     "pseudo_labels",
     "visiting_order",
+    "with_native_backbone",
 ]

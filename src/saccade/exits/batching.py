@@ -17,7 +17,7 @@ from saccade.errors import InputError
 from saccade.exits.macs import ExitMacs
 from saccade.exits.model import FrameExit
 from saccade.exits.rules import ExitRule, Oracle
-from saccade.exits.run import Exits, ask, computed_of
+from saccade.exits.run import Exits, ask, computed_of, exits_of_one
 from saccade.exits.seen import ExitState, Seen
 from saccade.graph.evaluating import evaluating
 
@@ -57,6 +57,7 @@ class _Running(Generic[V]):
     row: int = 0
     computed: dict[str, bool] = field(default_factory=dict)
     spent: int = 0  # macs of deciding
+    saved: int = 0  # macs that the backbone left out
 
     @property
     def t(self) -> int:
@@ -203,7 +204,9 @@ def _look(model: FrameExit, looked: list[_Running[V]], rule: ExitRule, macs: Exi
         groups.setdefault(each.t, []).append(place)
     with evaluating(model):
         frames = torch.stack([each.frame for each in looked if each.frame is not None])
-        features = model.features(frames.to(model.embed.weight.device))
+        features, saved = model.features_and_saved(frames.to(model.embed.weight.device))
+        for each, left_out in zip(looked, saved.tolist(), strict=True):
+            each.saved += left_out
         for t, places in groups.items():
             group = [looked[place] for place in places]
             state = ExitState.cat([each.state() for each in group])
@@ -234,8 +237,7 @@ def _last_answer(each: _Running[V], model: FrameExit, macs: ExitMacs) -> Exits:
 
 def _answer(each: _Running[V], scores: Tensor, macs: ExitMacs) -> Exits:
     deciding = each.spent + macs.deciding(each.t, **each.computed, left=True)
-    executed = macs.executed(each.t)
-    return Exits(scores[None], torch.tensor([each.t]), torch.tensor([executed]), torch.tensor([deciding]), macs.dense)
+    return exits_of_one(scores[None], each.t, macs=macs, deciding=deciding, saved=each.saved)
 
 
 def _other(frame: Tensor, kind: tuple[torch.Size, torch.dtype]) -> InputError:

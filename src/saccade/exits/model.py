@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
@@ -14,6 +15,7 @@ from saccade.exits.features import frame_features
 from saccade.exits.gates import ExitGates
 from saccade.exits.order import Order, frames_to_visit, visiting_order
 from saccade.exits.pooling import Pooling, PoolingName, make_pooling
+from saccade.exits.saved import saving
 from saccade.exits.seen import ExitState, Rows, Seen
 
 Stage = Literal["classifiers", "gates", "all"]
@@ -140,6 +142,30 @@ class FrameExit(nn.Module):
             InputError: the backbone gives something else than `features` numbers per frame.
         """
         return frame_features(self.backbone, self.embed, frames)
+
+    def features_and_saved(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the features of frames, and the macs left out of each, (N,) int64 on the CPU.
+
+        What is left out counts from `exit_macs`, which has everything computed: of a backbone that `saccade.reduce`
+        converted, what its gates left out, less what they cost; of others 0.
+
+        Raises:
+            InputError: as `features`; or the backbone decides about several frames together.
+        """
+        with saving(len(frames)) as saved:
+            features = self.features(frames)
+        return features, saved.macs
+
+    def with_backbone(self, backbone: nn.Module) -> FrameExit:
+        """Returns this model with another backbone, and all else shared with this one.
+
+        Args:
+            backbone: gives as many features as the one there is.
+        """
+        made = copy.copy(self)
+        made._modules = dict(self._modules)
+        made.backbone = backbone
+        return made
 
     def look(self, state: ExitState, frames: Tensor) -> Seen:
         """Returns what is known after one more frame.

@@ -54,6 +54,23 @@ def frames_to_visit(length: int, frames: int, order: Order = "coarse-to-fine", *
     return tuple((2 * place + 1) * length // (2 * frames) for place in visiting_order(frames, order, seed=seed))
 
 
+def pictures_of_frame(place: int, length: int, *, clip: int | None = None, stride: int = 1) -> list[int]:
+    """Returns which pictures a frame is made of: one, or those of a clip around it.
+
+    Args:
+        place: of the frame, of `frames_to_visit`.
+        length: pictures of the video.
+        clip: how many there are in a clip; None where a frame is one picture. A clip is moved where it would begin
+            before the video or end behind it; a video shorter than that is repeated from its first picture on.
+        stride: a clip has one picture in so many.
+    """
+    if clip is None or clip == 1:
+        return [place]
+    span = (clip - 1) * stride + 1
+    start = max(0, min(place - span // 2, length - span))
+    return [(start + stride * k) % length for k in range(clip)]
+
+
 def _coarse_to_fine(frames: int) -> tuple[int, ...]:
     """Returns the middle, the first, the last, and then again and again the middle of the widest gap.
 

@@ -23,9 +23,10 @@ class Exits:
     Attributes:
         scores: probabilities (B, K): with one label they add up to 1, with several each is one by itself.
         frames: frames looked at, (B,) int64.
-        executed_macs: of these frames and of the answer, (B,) int64.
-        gate_macs: of deciding, (B,) int64: of gates, and of classifiers that were asked before the last.
-        dense_macs: of one video, all T frames and no deciding.
+        executed_macs: of these frames and of the answer, (B,) int64; of a backbone that leaves out what it need not
+            compute (`saccade.reduce`), what it did compute, and its own gates.
+        gate_macs: of deciding when to stop, (B,) int64: of gates, and of classifiers that were asked before the last.
+        dense_macs: of one video, all T frames and no deciding, nothing left out.
     """
 
     scores: Tensor
@@ -45,6 +46,56 @@ class Exits:
         return f"Exits(videos={len(self.frames)}, frames={mean:.2f}, macs={share:.3f} of dense)"
 
 
+class Looking:
+    """One video on the way to its answer: what `classify_video` does, for frames that are handed in as they come.
+
+    Args:
+        model, rule, macs: as of `classify_video`. The model is left as it was after each frame.
+    """
+
+    def __init__(self, model: FrameExit, rule: ExitRule, *, macs: ExitMacs) -> None:
+        self._model, self._rule, self._macs = model, rule, macs
+        self._seen: Seen | None = None
+        self._computed: dict[str, bool] = {}
+        self._deciding = self._saved = 0
+
+    @property
+    def t(self) -> int:
+        """Frames looked at so far."""
+        return 0 if self._seen is None else self._seen.t
+
+    @torch.no_grad()
+    def look(self, frame: Tensor) -> Exits | None:
+        """Returns the answer after one more frame, None where the rule asks for another.
+
+        Args:
+            frame: the next in the order of `model.positions`, without a batch axis, as (3, H, W).
+
+        Raises:
+            InputError: as of `FrameExit.look`, or the rule says something else than stop or not.
+        """
+        state = ExitState() if self._seen is None else self._seen.state
+        with evaluating(self._model):
+            features, saved = self._model.features_and_saved(frame[None])
+            seen = self._model.advance(state, features)
+            stop = seen.t == self._model.frames or bool(ask(self._rule, seen))
+        if self._seen is not None:
+            self._deciding += self._macs.deciding(self.t, **self._computed, left=False)
+        self._saved += int(saved)
+        self._seen, self._computed = seen, computed_of(seen)
+        return self.answer() if stop else None
+
+    @torch.no_grad()
+    def answer(self) -> Exits:
+        """Returns the answer after the frames so far; raises InputError where there were none."""
+        if self._seen is None:
+            raise InputError("got a video without frames; expected at least one")
+        with evaluating(self._model):
+            scores = self._seen.scores
+        deciding = self._deciding + self._macs.deciding(self.t, **self._computed, left=True)
+        return exits_of_one(scores, self.t, macs=self._macs, deciding=deciding, saved=self._saved)
+
+
 @torch.no_grad()
 def classify_video(model: FrameExit, frames: Iterable[Tensor], rule: ExitRule, *, macs: ExitMacs) -> Exits:
     """Returns the answer for one video, B = 1, looking at its frames until the rule says stop.
@@ -60,28 +111,16 @@ def classify_video(model: FrameExit, frames: Iterable[Tensor], rule: ExitRule, *
     Raises:
         InputError: there is no frame.
     """
-    seen: Seen | None = None
-    computed: dict[str, bool] = {}
-    spent = 0
-    with evaluating(model):
-        for frame in frames:
-            if seen is not None:
-                spent += macs.deciding(seen.t, **computed, left=False)
-            seen = model.look(ExitState() if seen is None else seen.state, frame[None])
-            stop = seen.t == model.frames or bool(ask(rule, seen))
-            computed = computed_of(seen)
-            if stop:
-                break
-        if seen is None:
-            raise InputError("got a video without frames; expected at least one")
-        spent += macs.deciding(seen.t, **computed, left=True)
-        scores = seen.scores
-    executed = macs.executed(seen.t)
-    return Exits(scores, torch.tensor([seen.t]), torch.tensor([executed]), torch.tensor([spent]), macs.dense)
+    looking = Looking(model, rule, macs=macs)
+    for frame in frames:
+        answer = looking.look(frame)
+        if answer is not None:
+            return answer
+    return looking.answer()
 
 
 @torch.no_grad()
-def decide(model: FrameExit, outputs: Outputs, rule: ExitRule, *, macs: ExitMacs) -> Exits:
+def decide(model: FrameExit, outputs: Outputs, rule: ExitRule, *, macs: ExitMacs, saved: Tensor | None = None) -> Exits:
     """Returns what `classify_video` would for each of the videos, from what the model says of all their frames.
 
     For trying rules on a set of videos that the model has looked at once.
@@ -91,8 +130,20 @@ def decide(model: FrameExit, outputs: Outputs, rule: ExitRule, *, macs: ExitMacs
         outputs: what it returned in evaluation mode, of B videos with up to T frames.
         rule: when to stop.
         macs: what the parts cost, from `exit_macs`.
+        saved: what the backbone left out of each frame, (B, t), from `FrameExit.features_and_saved`; needed where that
+            depends on what it sees (`macs.varies`).
+
+    Raises:
+        InputError: `saved` is missing, or has another shape.
     """
     videos, length = outputs.z.shape[:2]
+    if saved is None and macs.varies:
+        raise InputError(
+            "what this backbone leaves out of a frame depends on what it sees; give saved (B, t), which "
+            "features_and_saved returns beside the features that from_features makes the outputs of"
+        )
+    if saved is not None and saved.shape != (videos, length):
+        raise InputError(f"got saved {tuple(saved.shape)} for {videos} videos of {length} frames; expected one of each")
     running = torch.ones(videos, dtype=torch.bool, device=outputs.z.device)
     frames = torch.zeros(videos, dtype=torch.int64, device=outputs.z.device)
     deciding, scores = torch.zeros_like(frames), torch.zeros_like(outputs.logits[:, 0])
@@ -109,8 +160,11 @@ def decide(model: FrameExit, outputs: Outputs, rule: ExitRule, *, macs: ExitMacs
         if not running.any():
             break
         state = seen.state
+    frames = frames.cpu()
     executed = torch.tensor([macs.executed(count) for count in frames.tolist()])
-    return Exits(scores, frames.cpu(), executed, deciding.cpu(), macs.dense)
+    if saved is not None:
+        executed -= saved.cpu().cumsum(1).gather(1, frames[:, None] - 1)[:, 0]
+    return Exits(scores, frames, executed, deciding.cpu(), macs.dense)
 
 
 def ask(rule: ExitRule, seen: Seen) -> Tensor:
@@ -128,3 +182,9 @@ def computed_of(seen: Seen) -> dict[str, bool]:
     """Returns what of it has been computed, as `ExitMacs.deciding` takes it."""
     classifier, gate = seen.asked()
     return {"classifier": classifier, "gate": gate}
+
+
+def exits_of_one(scores: Tensor, frames: int, *, macs: ExitMacs, deciding: int, saved: int) -> Exits:
+    """Returns the answer for one video: its scores (1, K), after so many frames, of which so much was left out."""
+    executed = macs.executed(frames, saved=saved)
+    return Exits(scores, torch.tensor([frames]), torch.tensor([executed]), torch.tensor([deciding]), macs.dense)

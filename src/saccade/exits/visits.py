@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saccade.errors import InputError
 from saccade.exits.model import FrameExit
+from saccade.exits.order import pictures_of_frame
 from saccade.preprocess import Preprocess
 from saccade.video import DecodeCost, VideoFrames
 from saccade.video.seeking import Snap
@@ -28,9 +29,8 @@ class VideoVisits(Iterator[Tensor]):
         model: which frames of it are visited. In random order, every path has an order of its own.
         preprocess: from a picture to the backbone's input.
         clip: None where a frame is a picture (3, H, W). A number where it is a clip (3, clip, H, W): of so many
-            pictures around the place that is visited, moved where they would begin before the video or end behind it; a
-            video shorter than that is repeated from its first picture on.
-        stride: a clip has one picture in so many.
+            pictures around the place that is visited.
+        stride: a clip has one picture in so many; both as of `pictures_of_frame`.
         snap, cache: as of `VideoFrames`.
 
     Attributes:
@@ -107,10 +107,6 @@ class VideoVisits(Iterator[Tensor]):
         self._frames = VideoFrames(self.path, snap=self._snap, cache=self._cache)
         self.length = len(self._frames)
         places = self._model.positions(self.length, seed=zlib.crc32(os.fsencode(self.path)))
-        self._coming = [self._pictures(place) for place in reversed(places)]
-
-    def _pictures(self, place: int) -> list[int]:
-        count = 1 if self._clip is None else self._clip
-        span = (count - 1) * self._stride + 1
-        start = max(0, min(place - span // 2, self.length - span)) if count > 1 else place
-        return [(start + self._stride * k) % self.length for k in range(count)]
+        self._coming = [
+            pictures_of_frame(place, self.length, clip=self._clip, stride=self._stride) for place in reversed(places)
+        ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ def make_plan(
         name: what to call the model; its class, or the file's name, by default.
 
     Raises:
-        ModelError: torch.export refuses the model, or it cannot run frame by frame.
+        ModelError: torch.export refuses the model, or it cannot run frame by frame; or its arguments or results are in
+            a class that torch does not know how to write down, as a NamedTuple that is not registered.
         FileFormatError: the file is missing, damaged or no exported program.
     """
     if isinstance(model, Plan):
@@ -68,21 +69,44 @@ def make_plan(
     specs: dict[str, ValueSpec] = {}
     scope = Scope(specs, {key: tuple(tensor.shape) for key, tensor in draft.weights.items()})
     steps = [_finish(step, draft, scope, specs) for step in draft.steps]
+    name = name or type(model).__name__
     in_spec, out_spec = program.call_spec.in_spec, program.call_spec.out_spec
     if in_spec is None or out_spec is None:
         raise ModelError("the program does not say how its arguments and results are structured; export it again")
     return Plan(
-        name=name or type(model).__name__,
+        name=name,
         steps=tuple(steps),
         values=specs,
         weights={  # copies: what later happens to the model does not reach the plan
             key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in draft.weights.items()
         },
         outputs=tuple(draft.outputs),
-        in_spec=pytree.treespec_dumps(in_spec),
-        out_spec=pytree.treespec_dumps(out_spec),
+        in_spec=_written(in_spec, f"{name} takes"),
+        out_spec=_written(out_spec, f"{name} returns"),
         preprocess=preprocess,
     )
+
+
+def _written(spec: pytree.TreeSpec, what: str) -> str:
+    """Returns a structure of arguments or results as text; raises ModelError where torch cannot write it."""
+    try:
+        return pytree.treespec_dumps(spec)
+    except (NotImplementedError, TypeError) as error:
+        kinds = sorted({kind.__qualname__ for kind in _kinds(spec)} - {"dict", "list", "tuple"})
+        raise ModelError(
+            f"{what} tensors in {', '.join(kinds) or 'a dict whose keys are no strings or numbers'}, which torch "
+            "cannot write down, as a plan does; expected tuples, lists, dicts or what is registered. Use one of these, "
+            "or register the class where it is defined: a NamedTuple by torch.utils._pytree._register_namedtuple("
+            "Class, serialized_type_name='package.Class'), others by torch.utils._pytree.register_pytree_node"
+        ) from error
+
+
+def _kinds(spec: pytree.TreeSpec) -> Iterator[type]:
+    """Yields what holds tensors in a structure, from outside in; of a NamedTuple, its own class."""
+    if not spec.is_leaf():
+        yield spec.context if isinstance(spec.context, type) and issubclass(spec.context, tuple) else spec.type
+    for child in spec.children():
+        yield from _kinds(child)
 
 
 def _finish(step: DraftStep, draft: Draft, scope: Scope, specs: dict[str, ValueSpec]) -> Step:

@@ -126,7 +126,8 @@ def clips_seen_table(report: ClipRunReport) -> Table:
     table.add_column("frames", overflow="fold")
     table.add_column("classes, and their probabilities", overflow="fold")
     for seen in report.clips[:CLIPS_SHOWN]:
-        table.add_row(f"{seen.first_frame} to {seen.last_frame}", _classes(seen.classes))
+        looked = "" if seen.visited is None else f", {len(seen.visited)} looked at"
+        table.add_row(f"{seen.first_frame} to {seen.last_frame}{looked}", _classes(seen.classes))
     if len(report.clips) > CLIPS_SHOWN:
         table.add_row("...", f"{len(report.clips) - CLIPS_SHOWN} clips more; --json has them all")
     if report.clips:
