@@ -12,9 +12,8 @@ from saccade.zoo.loaded import LoadedModel
 
 __all__ = ["LoadedModel", "load_model"]
 
-SHIPPED = {"street-detector": "load_street_detector", "actions": "load_actions"}  # functions of `shipped`
 NAMES = (
-    *SHIPPED,
+    "street-detector",
     "timm:NAME",
     "timm:NAME@pretrained",
     "effdet:NAME",
@@ -57,7 +56,6 @@ def load_model(name: str) -> LoadedModel:
 
     Names:
         street-detector: the detector that comes with Saccade, trained on rendered streets.
-        actions: the FrameExit that comes with Saccade, trained on surveillance clips with a fight or none.
         timm:NAME, effdet:NAME: a network of those libraries with random weights (the same every time); with
             `@pretrained` behind it, with the weights they download.
         hrnet-pose:WIDTH: HRNet with a pose head; tiny, small, w18, w32, w48, the last three also `@pretrained`.
@@ -80,9 +78,10 @@ def load_model(name: str) -> LoadedModel:
         FileFormatError: the file is missing, damaged, or no exported program.
         MissingExtraError: timm, effdet or torchvision is not installed.
     """
-    if name in SHIPPED:
-        shipped: Callable[[], LoadedModel] = getattr(importlib.import_module("saccade.zoo.shipped"), SHIPPED[name])
-        return shipped()
+    if name == "street-detector":
+        from saccade.zoo.shipped import load_street_detector
+
+        return load_street_detector()
     prefix, colon, _ = name.partition(":")
     if colon and prefix in LOADERS:
         module, function = LOADERS[prefix]
