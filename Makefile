@@ -9,7 +9,7 @@ PIP := -m pip --quiet --disable-pip-version-check install
 CMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" cmake
 CONFIGURE := $(CMAKE) -S $(NATIVE) -G Ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
 
-.PHONY: demo test check test-slow format numbers native wheel sanitize arm clean
+.PHONY: demo test check test-slow test-ray format numbers native wheel sanitize arm clean
 
 demo: .venv/ready
 	$(BIN)/saccade demo
@@ -25,6 +25,11 @@ check: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+# Ray is a large download that only this needs, so it comes with this and not with .venv.
+test-ray: .venv/ready
+	SACCADE_NATIVE=0 $(BIN)/python $(PIP) -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -m '' --timeout 900 tests/test_cli_classify_ray.py
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

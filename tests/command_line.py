@@ -1,7 +1,8 @@
-"""The command line as tests call it, and a small network on disk for it."""
+"""The command line as tests call it, a small network on disk for it, and the lines that `classify` writes."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,16 @@ def save_network(path: Path) -> None:
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 4, 1)).eval()
     torch.export.save(torch.export.export(net, (torch.zeros(1, 3, H, W),)), path)
+
+
+def result_lines(path: Path) -> list[dict[str, Any]]:
+    """What a file of results holds."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two lines say the same of a video; times may differ."""
+    keys = {key for key in one.keys() | other.keys() if not key.endswith("ms")}
+    tops = zip(one.get("top", ()), other.get("top", ()), strict=True)
+    near = all(a["index"] == b["index"] and abs(a["score"] - b["score"]) < 1e-5 for a, b in tops)
+    return near and all(one[key] == other[key] for key in keys - {"top"})

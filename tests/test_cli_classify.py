@@ -23,7 +23,8 @@ from saccade.kernels import cpu
 from saccade.preprocess import Preprocess
 from saccade.video import write_video
 from saccade.zoo import load_model
-from tests.command_line import saccade
+from tests.command_line import result_lines as lines
+from tests.command_line import saccade, same
 
 FACTORY = """
 import os, signal
@@ -96,18 +97,6 @@ def inside(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def classify(*arguments: str | Path, model: str = "my_exits:model") -> Any:
     return saccade("classify", *arguments, "--model", model, "--accelerator", "cpu")
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two lines say the same of a video; times may differ."""
-    keys = {key for key in one.keys() | other.keys() if not key.endswith("ms")}
-    tops = zip(one.get("top", ()), other.get("top", ()), strict=True)
-    near = all(a["index"] == b["index"] and abs(a["score"] - b["score"]) < 1e-5 for a, b in tops)
-    return near and all(one[key] == other[key] for key in keys - {"top"})
 
 
 def test_each_video_has_one_line_as_if_it_were_alone(tmp_path: Path) -> None:

@@ -150,5 +150,6 @@ def test_import_brings_nothing_heavy() -> None:
         "cv2",
         "pandas",
         "scipy",
+        "ray",
     }
     assert heavy & {name.split(".")[0] for name in loaded} == set()

@@ -62,6 +62,17 @@ def classify(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Draw after how many frames videos were left.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray", help="In this process, or spread over a Ray cluster.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="local|auto|HOST:PORT", help="The cluster; by default one of this machine alone."),
+    ] = None,
+    ray_workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Processes; by default one per --threads CPUs, or per GPU."),
+    ] = None,
 ) -> None:
     """Classify many videos, each looked at frame by frame and left as soon as its answer is sure.
 
@@ -91,4 +102,7 @@ def classify(
             accelerator=accelerator,
             threads=threads,
             plot=plot,
+            engine=engine,
+            ray_address=ray_address,
+            ray_workers=ray_workers,
         )
