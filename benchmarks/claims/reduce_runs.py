@@ -22,7 +22,7 @@ RIVALS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "gating-1": ({"method": "gating", "press": 1.0}, True, True),
     "resolution-1": ({"method": "resolution", "press": 1.0}, True, True),
 }
-# Search space and cheap operations, all with method both and the paper's lambda_e.
+# Search space and cheap operations, all with method both and the larger lambda_e.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "space-3": {"space": 3},
     "time-copied": {"cheap_time": "copy"},

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from saccade.cost import Cost
 from saccade.graph.plan import Plan
+from saccade.stream.backoff import Backoff
 from saccade.stream.gate import Gate, GateSettings
 from saccade.stream.gated import is_gated
 
@@ -32,7 +33,7 @@ class Patience:
 
     def reset(self) -> None:
         """Forgets what was in vain."""
-        self._rest = self._vain = 0
+        self._tries = Backoff(LONGEST_REST)
 
     def settings(self, settings: GateSettings, gates: Mapping[str, Gate]) -> GateSettings:
         """Returns the settings for the next frame: the stream's, or those of a reference frame that keeps its gates.
@@ -41,14 +42,14 @@ class Patience:
             settings: the stream's.
             gates: by value, those it has come to from them.
         """
-        return replace(settings, threshold=gates, tolerance=None, reference_every=1) if self._rest else settings
+        return replace(settings, threshold=gates, tolerance=None, reference_every=1) if self._tries.rest else settings
 
     def learn(self, cost: Cost, *, whole: bool) -> None:
         """Takes what the last frame cost, and whether it was computed whole."""
-        if self._rest:
-            self._rest -= 1
+        if self._tries.rest:
+            self._tries.rest -= 1
         elif not whole and not self._never:
             if cost.macs_fraction >= VAIN:
-                self._rest, self._vain = min(2**self._vain, LONGEST_REST), min(self._vain + 1, 30)
+                self._tries.vain()
             else:
-                self._vain = 0
+                self._tries.paid()

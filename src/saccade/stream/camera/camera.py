@@ -8,6 +8,7 @@ from torch import Tensor
 
 from saccade.cost import Cost
 from saccade.graph.plan import Plan
+from saccade.stream.backoff import Backoff
 from saccade.stream.camera.estimate import Lines, changed_share, displacement, displacement_macs
 from saccade.stream.camera.shift import STAYS, Geography, Shift, find_shift, why_fixed
 from saccade.stream.gate import GateSettings
@@ -44,7 +45,7 @@ class Camera:
         self._moved_macs: dict[tuple[int, int], float] = {}
         self._shifts: OrderedDict[tuple[int, int], Shift] = OrderedDict()
         self._lines: tuple[tuple[int, int], Lines] | None = None  # of which generation and frame
-        self._rest = self._vain = 0
+        self._tries = Backoff(LONGEST_REST)
 
     def look(self, state: StreamState, now: Tensor, settings: GateSettings) -> Shift:
         """Returns how the stream's history is to move before this frame; `STAYS` for not at all.
@@ -63,8 +64,8 @@ class Camera:
         name = self.plan.inputs[0] if self.plan.inputs else ""
         if self.reason or settings.is_reference(state.frames) or name not in state.gates:
             return STAYS
-        if self._rest:
-            self._rest -= 1
+        if self._tries.rest:
+            self._tries.rest -= 1
             return STAYS
         before, gate = state.values[name], state.gates[name]
         standing, cost = changed_share(now, before, (0, 0), gate)
@@ -75,19 +76,16 @@ class Camera:
         if shift is None:
             return STAYS
         if shift is STAYS:
-            self._tire()
+            self._tries.vain()
         return shift
 
     def learn(self, cost: Cost) -> None:
         """Takes what the last frame cost: a move after which nearly everything was computed all the same was vain."""
         if self.shift != (0, 0):
             if cost.macs_fraction > VAIN:
-                self._tire()
+                self._tries.vain()
             else:
-                self._vain = 0
-
-    def _tire(self) -> None:
-        self._rest, self._vain = min(2**self._vain, LONGEST_REST), min(self._vain + 1, 30)
+                self._tries.paid()
 
     def _find(self, state: StreamState, now: Tensor, before: Tensor, standing: float) -> Shift | None:
         """Returns the shift that leaves clearly less to compute, `STAYS` where none does, None for a frame that will be
