@@ -1,4 +1,4 @@
-"""The command line as tests call it, a small network on disk for it, and the lines that `classify` writes."""
+"""The command line as tests call it, small networks on disk for it, and the lines that `classify` writes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,38 @@ from typer.testing import CliRunner
 from saccade.cli.app import app
 
 H, W = 24, 32
+# A module that makes a small FrameExit, the same each time, for pictures of that size; tests add to it.
+EXITS_FACTORY = """
+import os
+import signal
+
+import torch
+from torch import nn
+
+from saccade.exits import FrameExit
+
+
+class Average(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+
+    def watch(self, x):
+        pass
+
+    def forward(self, x):
+        self.watch(x)
+        return self.conv((x - 0.4) * 9).relu().mean((2, 3))
+
+
+def model():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        made = FrameExit(Average(), features=5, classes=3, frames=4, hidden=6, gate_hidden=4)
+        for parameter in made.parameters():
+            nn.init.normal_(parameter, std=0.7)
+    return made.eval(), torch.zeros(1, 4, 3, 24, 32)
+"""
 
 
 def saccade(*arguments: str | Path) -> Any:

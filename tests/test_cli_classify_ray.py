@@ -35,42 +35,28 @@ from saccade.cli.shares import Shares
 from saccade.errors import InputError, SaccadeError
 from saccade.exits import FixedBudget, exit_macs
 from saccade.video import write_video
-from tests.command_line import result_lines, saccade, same
+from tests.command_line import EXITS_FACTORY, result_lines, saccade, same
 
 with_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed; `make test-ray` installs it and runs this"
 )
-FACTORY = """
-import os, signal
-import torch
-from torch import nn
-from saccade.exits import FrameExit
+FACTORY = (
+    EXITS_FACTORY
+    + """
+sizes = []
 
-class Average(nn.Module):
-    sizes = []
+def watch(self, x):
+    sizes.append(len(x))
+    if os.environ.get("DRIVER", str(os.getpid())) != str(os.getpid()):  # in a worker of Ray
+        if x.mean((1, 2, 3)).max() > 0.97:  # a video that kills
+            os.kill(os.getpid(), signal.SIGKILL)
+        if len(sizes) == 3 and os.path.exists("kill-one"):
+            os.rename("kill-one", "killed-one")
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 5, 3)
-
-    def forward(self, x):
-        Average.sizes.append(len(x))
-        if os.environ.get("DRIVER", str(os.getpid())) != str(os.getpid()):  # in a worker of Ray
-            if x.mean((1, 2, 3)).max() > 0.97:  # a video that kills
-                os.kill(os.getpid(), signal.SIGKILL)
-            if len(Average.sizes) == 3 and os.path.exists("kill-one"):
-                os.rename("kill-one", "killed-one")
-                os.kill(os.getpid(), signal.SIGKILL)
-        return self.conv((x - 0.4) * 9).relu().mean((2, 3))
-
-def model():
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        made = FrameExit(Average(), features=5, classes=3, frames=4, hidden=6, gate_hidden=4)
-        for parameter in made.parameters():
-            nn.init.normal_(parameter, std=0.7)
-    return made, torch.zeros(1, 4, 3, 24, 32)
+Average.watch = watch
 """
+)
 COMMAND = """
 import os, signal
 from saccade.cli import results_file
@@ -246,7 +232,7 @@ def test_batches_stay_full_from_step_to_step(made: Path, step: float, monkeypatc
     )
     worker = Worker()
     assert worker.begin(str(made), pickle.dumps(job), torch.get_num_threads()) == []
-    sizes = sys.modules["my_spread_exits"].Average.sizes
+    sizes = sys.modules["my_spread_exits"].sizes
     sizes.clear()
     shares, looks = Shares(GOOD, workers=1, reserve=2 * in_flight), 0
     found: list[dict[str, Any]] = []

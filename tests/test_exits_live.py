@@ -29,7 +29,7 @@ from saccade.exits import (
 )
 from saccade.preprocess import Preprocess
 from saccade.video import read_video
-from tests.command_line import saccade
+from tests.command_line import EXITS_FACTORY, saccade
 
 RANDOM = torch.Generator().manual_seed(0)
 STREAM = torch.randn(40, 3, 5, 4, dtype=torch.float64, generator=RANDOM)
@@ -175,33 +175,10 @@ def test_wrong_requests_are_named() -> None:
         LiveExits(model, Oracle(torch.zeros(1)), macs=macs, window=4)
 
 
-FACTORY = """
-import torch
-from torch import nn
-from saccade.exits import FrameExit
-
-class Average(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 5, 3)
-
-    def forward(self, x):
-        return self.conv((x - 0.4) * 9).relu().mean((2, 3))
-
-def model():
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        made = FrameExit(Average(), features=5, classes=3, frames=4, hidden=6, gate_hidden=4)
-        for parameter in made.parameters():
-            nn.init.normal_(parameter, std=0.7)
-    return made.eval(), torch.zeros(1, 4, 3, 24, 32)
-"""
-
-
 @pytest.fixture
 def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """23 pictures, beside a model."""
-    (tmp_path / "my_live_exits.py").write_text(FACTORY)
+    (tmp_path / "my_live_exits.py").write_text(EXITS_FACTORY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return clip(tmp_path / "film.mp4", 23)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_other_libraries_are_imported_by_their_owner_only(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_files_stay_small(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
+
+
+def test_no_file_holds_what_a_merge_left() -> None:
+    root = Path(__file__).parents[1]
+    folders = (root / name for name in ("benchmarks", "docs", "recipes", "src", "tests"))
+    texts = [*root.glob("*.md"), *(path for folder in folders for path in folder.rglob("*.*"))]
+    texts = [path for path in texts if path.suffix in {".py", ".md", ".cpp", ".h", ".json"}]
+    assert len(texts) > 100
+    marker = re.compile(r"^(<{7}|>{7})( |$)|^={7}$", re.MULTILINE)
+    assert [path for path in texts if marker.search(path.read_text())] == []
 
 
 def test_every_room_is_a_package() -> None:

@@ -26,6 +26,8 @@ from saccade.exits import exit_macs
 from saccade.report.classified import classified_table, exits_histogram
 from saccade.video.seeking import Snap
 
+SHOWN = 10  # of the paths that were given twice
+
 
 def classify_command(
     paths: Sequence[str],
@@ -90,8 +92,10 @@ def classify_command(
 
     found, repeated = _each_once(find_videos(paths))
     tally, done, began = ClassifiedTally(), set[str](), time.monotonic()
-    if repeated:
-        say(f"note: {repeated} paths were given more than once; each is classified once")
+    for again in repeated[:SHOWN]:
+        say(f"note: {again} was given before; it is classified once")
+    if len(repeated) > SHOWN:
+        say(f"note: so were {len(repeated) - SHOWN} more paths")
     if not found:
         say(f"note: there is no video in {', '.join(paths)}")
 
@@ -143,13 +147,13 @@ def _engine(
     return nullcontext(partial(job.lines, network=job.network()))
 
 
-def _each_once(found: Iterator[Found]) -> tuple[dict[str, Found], int]:
-    """Returns the paths by their identity, and how many came again."""
+def _each_once(found: Iterator[Found]) -> tuple[dict[str, Found], list[str]]:
+    """Returns the paths by their identity, and those that came again, as they were given then."""
     once: dict[str, Found] = {}
-    repeated = 0
+    repeated = []
     for each in found:
-        repeated += identity(each.path) in once
-        once.setdefault(identity(each.path), each)
+        if once.setdefault(identity(each.path), each) is not each:
+            repeated.append(each.path)
     return once, repeated
 
 
