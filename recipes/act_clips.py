@@ -1,6 +1,7 @@
 """Clips with the name of what is done in them, for the classification recipe: rendered puppets, surveillance clips.
 
-A sample is a dict: `frames` (25, 3, H, W) uint8 spread over about two seconds, `label` int64. `ACTIONS_FOLDER` in the
+A sample is a dict: `frames` (25, 3, H, W) uint8 spread over about two seconds, `label` int64. Of `Moments`, `frames`
+are clips (12, t, 3, H, W) of t pictures that follow one another, spread in the same way. `ACTIONS_FOLDER` in the
 environment says where the surveillance clips are: folders `fight` and `noFight`, the number of a clip in its name.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ import torch.nn.functional as F
 from recipes.pose_clips import CACHE, kept, light
 from saccade.data.actions import read_actions
 from saccade.data.puppets import ACTIONS, PuppetConfig, encode_and_decode, render_puppets
+from saccade.exits.order import frames_to_visit, pictures_of_frame
 from saccade.video import read_video
 from saccade.zoo.tsn import segment_frames
 
 FRAMES = 25
+MOMENTS = 12
 SIZE = {"puppets": 96, "actions": 112}
 SCENES = {"train": 400, "test": 150}
 FIRST_SEED = {"train": 7_000_000, "test": 8_000_000}
@@ -46,11 +49,28 @@ def recorded(split: str, *, frames: int = FRAMES, size: int = SIZE["actions"]) -
     found = []
     for video in read_actions(FOLDER, part="train" if split == "train" else "test").videos:
         decoded = [frame.data for frame in read_video(video.path)]
-        chosen = np.stack([decoded[i] for i in segment_frames(len(decoded), frames)])
-        planes = torch.from_numpy(chosen).permute(0, 3, 1, 2).float()
-        small = F.interpolate(planes, (size, size), mode="bilinear", antialias=True, align_corners=False)
-        found.append({"frames": small.round().clamp(0, 255).to(torch.uint8).numpy(), "label": np.int64(video.label)})
+        chosen = [decoded[i] for i in segment_frames(len(decoded), frames)]
+        found.append({"frames": squares(chosen, size), "label": np.int64(video.label)})
     return found
+
+
+def moments(split: str, *, clip: int, size: int) -> list[dict[str, Any]]:
+    """Return of each surveillance clip the pictures a `FrameExit` of T = 12 clips would look at."""
+    found = []
+    for video in read_actions(FOLDER, part="train" if split == "train" else "test").videos:
+        decoded = [frame.data for frame in read_video(video.path)]
+        places = frames_to_visit(len(decoded), MOMENTS, "sequential")
+        numbers = [number for place in places for number in pictures_of_frame(place, len(decoded), clip=clip)]
+        frames = squares([decoded[number] for number in numbers], size)
+        found.append({"frames": frames.reshape(MOMENTS, clip, *frames.shape[1:]), "label": np.int64(video.label)})
+    return found
+
+
+def squares(pictures: list[np.ndarray], size: int) -> np.ndarray:
+    """Return pictures (H, W, 3) as uint8 (N, 3, size, size)."""
+    planes = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+    small = F.interpolate(planes, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return small.round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 class Acts:
@@ -58,7 +78,11 @@ class Acts:
 
     def __init__(self, kind: str, split: str) -> None:
         make = rendered if kind == "puppets" else recorded
-        arrays = kept(CACHE / f"acts-{kind}-{split}", lambda: make(split))
+        self.read(f"acts-{kind}-{split}", lambda: make(split))
+
+    def read(self, name: str, make: Callable[[], list[dict[str, Any]]]) -> None:
+        """Read what is kept under a name, made if it is not there."""
+        arrays = kept(CACHE / name, make)
         self.frames, self.label = arrays["frames"], arrays["label"]
 
     def __len__(self) -> int:
@@ -66,6 +90,13 @@ class Acts:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"frames": np.array(self.frames[index]), "label": np.int64(self.label[index])}
+
+
+class Moments(Acts):
+    """The surveillance clips of one split as short clips, kept in `CACHE`."""
+
+    def __init__(self, split: str, *, clip: int, size: int) -> None:
+        self.read(f"moments-{split}-{MOMENTS}x{clip}-{size}", lambda: moments(split, clip=clip, size=size))
 
 
 def augment_acts(sample: Mapping[str, Any], rng: np.random.Generator, *, segments: int) -> dict[str, Any]:

@@ -4,7 +4,8 @@ r"""What a video shows, looking at no more of its frames than that takes: FrameE
     saccade evaluate recipes/exits.py --weights out/films
     saccade train recipes/exits.py --out out/films-early --set start=out/films --set beta=0.03
     saccade train recipes/exits.py --out out/pairs --set data=pairs --set pooling=average
-    saccade train recipes/exits.py --out out/actions --set data=actions
+    saccade train recipes/exits.py --out out/actions --set data=actions --set backbone=motion --set hidden=32 \
+        --set frames=6 --set pooling=average
 
 The first three quarters of the steps train backbone and classifiers, the rest the gates. With `start`, another
 training's folder, its backbone and classifiers stay as they are and only gates are learned, anew: so a network is
@@ -15,7 +16,7 @@ films on end, with two labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from recipes.act_clips import CLASSES as ACTS
-from recipes.act_clips import Acts
+from recipes.act_clips import Acts, Moments
 from recipes.film_clips import FilmPairs, Films
 from recipes.pose_clips import light, pictures
 from saccade.data.puppets_films import DIFFICULTIES, DIFFICULTY, FILM_CLASSES, LENGTHS
@@ -51,7 +52,7 @@ from saccade.exits import (
 )
 from saccade.exits.pooling import PoolingName
 from saccade.train import Recipe, read_weights
-from saccade.zoo.frame_exit import frame_exit
+from saccade.zoo.frame_exit import BACKBONES, frame_exit
 
 DATA = {"films": Films, "pairs": FilmPairs, "actions": partial(Acts, "actions")}
 CLASSES = {"films": len(FILM_CLASSES), "pairs": len(FILM_CLASSES), "actions": ACTS["actions"]}
@@ -83,7 +84,12 @@ def recipe(
     steps = steps or (round(GATES * STEPS[data]) if start else STEPS[data])
     gates = steps if start else max(1, round(GATES * steps))
     stages = TwoStages(classifiers=steps - gates, gates=gates)
-    clips = DATA[data]
+    clips: Callable[[str], Any] = DATA[data]
+    size = BACKBONES[backbone].size
+    if len(size) == 4:
+        if data != "actions":
+            raise RecipeError(f"{backbone} looks at clips, which {data} have none of; expected data=actions")
+        clips = partial(Moments, clip=size[1], size=size[2])
 
     def build() -> nn.Module:
         model = frame_exit(
@@ -103,7 +109,7 @@ def recipe(
         return model
 
     def loss(model: FrameExit, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return exit_losses(model(pictures(batch["frames"])), batch["label"], beta=beta, stage=model.stage)
+        return exit_losses(model(inputs(batch["frames"])), batch["label"], beta=beta, stage=model.stage)
 
     return Recipe(
         name=data,
@@ -146,6 +152,12 @@ def augment_visits(sample: Mapping[str, Any], rng: np.random.Generator, *, frame
     return light({"frames": chosen, "label": sample["label"]}, rng)
 
 
+def inputs(frames: Tensor) -> Tensor:
+    """Return uint8 frames (B, T, 3, H, W) as a backbone takes them, or clips (B, T, t, 3, H, W)."""
+    shown = pictures(frames)
+    return shown if shown.dim() == 5 else shown.transpose(2, 3)
+
+
 def rules_to_try(frames: int, labels: Tensor) -> dict[str, ExitRule]:
     """Return what evaluation compares, by name, beside the learned gate at 0.5."""
     return {
@@ -172,7 +184,7 @@ def watch(model: FrameExit, data: Any, *, batch: int = 12) -> Watched:
     for first in range(0, len(data), batch):
         samples = [(index, data[index]) for index in range(first, min(first + batch, len(data)))]
         videos = [visited(model, torch.from_numpy(sample["frames"]), seed=index) for index, sample in samples]
-        shown = pictures(torch.stack(videos).to(next(model.parameters()).device))
+        shown = inputs(torch.stack(videos).to(next(model.parameters()).device))
         said.append(Outputs(*(part.cpu() for part in model(shown))))
         labels += [torch.as_tensor(sample["label"]) for _, sample in samples]
         lengths += [int(sample["length"]) for _, sample in samples if "length" in sample]

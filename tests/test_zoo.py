@@ -40,7 +40,7 @@ def picture_net(channels: int, outputs: int) -> nn.Module:
     [
         ("street-dettector", r"no model 'street-dettector'.*Did you mean street-detector\?"),
         ("resnet18", r"no model 'resnet18'.*A timm network is called timm:resnet18"),
-        ("no such thing", r"no model 'no such thing'; expected one of: street-detector, timm:NAME"),
+        ("no such thing", r"no model 'no such thing'; expected one of: street-detector, actions, timm:NAME"),
         ("", r"no model ''; expected one of"),
         ("a/b:c", r"no model 'a/b:c'"),
     ],

@@ -14,6 +14,7 @@ __all__ = ["LoadedModel", "load_model"]
 
 NAMES = (
     "street-detector",
+    "actions",
     "timm:NAME",
     "timm:NAME@pretrained",
     "effdet:NAME",
@@ -32,6 +33,7 @@ NAMES = (
     "FILE.pt2",
     "package.module:factory",
 )
+SHIPPED = {"street-detector": "load_street_detector", "actions": "load_actions"}  # functions of `saccade.zoo.shipped`
 # What stands before the colon: the module of this package that knows such names, imported when one is asked for, and
 # its function that takes the whole name.
 LOADERS = {
@@ -56,6 +58,7 @@ def load_model(name: str) -> LoadedModel:
 
     Names:
         street-detector: the detector that comes with Saccade, trained on rendered streets.
+        actions: the FrameExit that comes with Saccade: fights in clips of surveillance cameras, by what moves.
         timm:NAME, effdet:NAME: a network of those libraries with random weights (the same every time); with
             `@pretrained` behind it, with the weights they download.
         hrnet-pose:WIDTH: HRNet with a pose head; tiny, small, w18, w32, w48, the last three also `@pretrained`.
@@ -68,7 +71,8 @@ def load_model(name: str) -> LoadedModel:
         yowo:VARIANT: actors and their actions in a clip's last frame; i3d, x3d, i3d-tiny, x3d-tiny.
         pspnet:VARIANT: a class per pixel; resnet18, tiny.
         frameexit:BACKBONE: a classifier of videos that can answer after each frame, or clip; tiny, resnet50,
-            efficientnet-b3, mobilenetv3-small, shufflenetv2 (all but tiny also `@pretrained`), x3d-s, x3d-tiny.
+            efficientnet-b3, mobilenetv3-small, shufflenetv2 (all but tiny also `@pretrained`), x3d-s,
+            x3d-tiny, motion.
         FILE.pt2: a program written by `torch.export.save`.
         package.module:factory: a function of yours, found from the current folder too, that takes nothing and
             returns a `LoadedModel` or a pair (model, example).
@@ -78,10 +82,9 @@ def load_model(name: str) -> LoadedModel:
         FileFormatError: the file is missing, damaged, or no exported program.
         MissingExtraError: timm, effdet or torchvision is not installed.
     """
-    if name == "street-detector":
-        from saccade.zoo.shipped import load_street_detector
-
-        return load_street_detector()
+    if name in SHIPPED:
+        shipped: Callable[[], LoadedModel] = getattr(importlib.import_module("saccade.zoo.shipped"), SHIPPED[name])
+        return shipped()
     prefix, colon, _ = name.partition(":")
     if colon and prefix in LOADERS:
         module, function = LOADERS[prefix]

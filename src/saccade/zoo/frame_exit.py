@@ -30,6 +30,8 @@ from saccade.zoo.making import (
     split_pretrained,
     weights_origin,
 )
+from saccade.zoo.motion import FEATURES as MOTION_FEATURES
+from saccade.zoo.motion import MotionHistogram
 from saccade.zoo.torchvision_repair import import_extra
 from saccade.zoo.tsn import tsn
 from saccade.zoo.x3d import SIZES as X3D_SIZES
@@ -66,6 +68,7 @@ BACKBONES = {
     "shufflenetv2": Source("torchvision", "shufflenet_v2_x1_0", 1024, _PICTURE, 1024),
     "x3d-s": Source("saccade", "x3d:s", 432, (3, *X3D_SIZES["s"])),
     "x3d-tiny": Source("saccade", "x3d:tiny", 216, (3, *X3D_SIZES["tiny"]), 256),
+    "motion": Source("saccade", "motion", MOTION_FEATURES, (3, 3, 112, 112), 32),
 }
 
 
@@ -89,7 +92,8 @@ def frame_exit(
         backbone: the paper's "resnet50" (4.1 G macs for a frame of 224x224), "efficientnet-b3" (1.0 G; 1.8 G at the
             300x300 it was made for) and "x3d-s" (1.96 G for a clip of 13 frames of 160x160); for small machines
             "mobilenetv3-small" (55 M) and "shufflenetv2" (144 M); for two cores "tiny", a ResNet-10 (19 M for 112x112),
-            and "x3d-tiny" (119 M for 16 frames of 64x64).
+            and "x3d-tiny" (119 M for 16 frames of 64x64); for a few videos "motion", a histogram of what moves between
+            the first and the last of 3 pictures, without convolutions (`MotionHistogram`).
         classes, frames, pooling, gate_hidden, shared_gates, multi_label, order: as of `FrameExit`.
         hidden: neurons of the layer behind the backbone; by default the paper's 4096, of networks for small machines
             1024, of tiny ones 256.
@@ -207,6 +211,8 @@ def load_frame_exit(name: str) -> LoadedModel:
 
 def _backbone(name: str, source: Source, pretrained: bool, seed: int) -> Any:
     """Returns the network without its last layer."""
+    if source.name == "motion":
+        return MotionHistogram()
     if source.name == "tsn:tiny":
         network: Any = tsn("tiny", seed=seed).backbone
         network.reset_classifier(0)

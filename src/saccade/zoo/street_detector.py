@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saccade.data.street_vehicles import CLASSES
-from saccade.errors import FileFormatError, InputError
+from saccade.errors import InputError
 from saccade.evaluate.detection import Detections, box_iou
+from saccade.zoo.shipped_weights import WEIGHTS_FOLDER, load_weights
 
 STRIDE = 8
-WEIGHTS = Path(__file__).parent / "weights" / "street_detector.safetensors"
+WEIGHTS = WEIGHTS_FOLDER / "street_detector.safetensors"
 
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -135,30 +136,5 @@ def street_detector(*, pretrained: bool = True, weights: Path | None = None) -> 
     """
     model = StreetDetector()
     if pretrained or weights is not None:
-        _load(model, WEIGHTS if weights is None else weights)
+        load_weights(model, weights or WEIGHTS, of="street detector", made_by="python -m recipes.street_detector")
     return model.eval()
-
-
-def _load(model: StreetDetector, path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    advice = "reinstall saccade, or make the file anew with `python -m recipes.street_detector`"
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError as error:
-        raise FileFormatError(f"{path} is missing; expected the street detector's weights; {advice}") from error
-    except (SafetensorError, OSError) as error:
-        raise FileFormatError(
-            f"{path} is no safetensors file ({error}); expected the street detector's weights; {advice}"
-        ) from error
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    got = {name: tuple(value.shape) for name, value in tensors.items()}
-    wrong = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
-    if wrong:
-        name = wrong[0]
-        raise FileFormatError(
-            f"{path} holds another network: {len(wrong)} tensors differ, the first is {name}: got "
-            f"{got.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}; {advice}"
-        )
-    model.load_state_dict(tensors)
