@@ -4,15 +4,16 @@ r"""What is done in a clip, by a 3D network: dense, or with VA-RED2 only the cha
     saccade train recipes/reduction.py --out out/moving-reduced --set start=out/moving-dense --set method=both
     saccade evaluate recipes/reduction.py --weights out/moving-reduced --set start=out/moving-dense --set method=both
 
-The dense network learns first, every method goes on from there. A reduced one learns in two stages, as the paper's do:
-without the efficiency loss, then with it. For rivals that are smaller dense networks (`width=half`, or `stride=2` for
-half the frames) there is no start: they learn as long as both stages together.
+The dense network learns first, every method goes on from there, and learns from its answers as well as from the
+labels. A reduced one learns in two stages, as the paper's do: without the efficiency loss, then with more and more of
+it. For rivals that are smaller dense networks (`width=half`, or `stride=2` for half the frames) there is no start: they
+learn as long as both stages together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +68,7 @@ def recipe(
     cheap_time: Literal["copy", "scale", "blend"] = "blend",
     cheap_channels: Literal["scale", "depthwise"] = "depthwise",
     press: float = 0.0,
+    distill: float = 0.5,
     width: Literal["whole", "narrow", "half"] = "whole",
     stride: int = 0,
     steps: int = 0,
@@ -76,8 +78,9 @@ def recipe(
 ) -> Recipe:
     """Return the recipe; `start` is a dense network's folder, `efficiency` the paper's lambda_e.
 
-    `press` is how hard a rival presses (`ClipMethod`), `stride` that every so many-th of the 16 frames is seen (0: as
-    the network has it).
+    `distill` is the share of the task's loss that is of the dense network's answers, where there is one. `press` is how
+    hard a rival presses (`ClipMethod`), `stride` that every so many-th of the 16 frames is seen (0: as the network has
+    it).
     """
     make, where, every = NETWORKS[network]
     every = stride or every
@@ -100,9 +103,19 @@ def recipe(
                 layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         return model
 
+    @cache
+    def teacher(device: torch.device) -> nn.Module:
+        dense = ReducedModel(make(WIDTHS[width], classes=CLASSES[data], seed=seed))
+        read_weights(Path(start)).load_into(dense)
+        return dense.eval().requires_grad_(False).to(device)
+
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        scores, cost = model(clips_of(batch["frames"], every))
+        clips = clips_of(batch["frames"], every)
+        scores, cost = model(clips)
         task = F.cross_entropy(scores, batch["label"], label_smoothing=0.1)
+        if start and distill:
+            answers = teacher(scores.device)(clips)[0].softmax(1)
+            task = (1 - distill) * task + distill * F.cross_entropy(scores, answers)
         if how.name == "dense":
             return {"loss": task, "task": task}
         penalty = how.penalty(model, cost, scores.argmax(1) == batch["label"])

@@ -24,6 +24,7 @@ from saccade.rivals.resolution import ChoiceCost, ResolutionChoice
 REDUCED = {"both": (True, True), "time": (True, False), "channels": (False, True)}
 METHODS = ("dense", *REDUCED, "weights", "filters", "gating", "resolution")
 STAGES = 0.4  # of the steps go by before the efficiency loss begins
+RAMP = 0.3  # of the steps it takes to come to its full weight
 GROUPS = 4  # of input channels, of which channel gating always reads one
 THRESHOLDS = 0.5  # weight of the thresholds' loss
 SIZES = (1, 2 / 3, 1 / 2)  # sides of the clips that resolution selection chooses from, over the whole side
@@ -92,14 +93,14 @@ class ClipMethod:
 
 
 class Stage:
-    """How much of the penalty counts: nothing in the first stage, then all of it; `before_step` of a recipe."""
+    """How much of the penalty counts: nothing in the first stage, then more and more; `before_step` of a recipe."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.now = steps, 0.0
 
     def __call__(self, model: nn.Module, step: int) -> None:
         """Set what counts in this step; a network that chooses resolutions chooses at random in the first stage."""
-        self.now = 1.0 if step > STAGES * self.steps else 0.0
+        self.now = min(1.0, max(0.0, (step / self.steps - STAGES) / RAMP))
         if isinstance(model, ResolutionChoice):
             model.exploring = self.now == 0
 

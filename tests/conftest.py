@@ -35,3 +35,29 @@ def executor(request: pytest.FixtureRequest) -> str:
     """Every executor there is here, one after the other."""
     name: str = request.param
     return name
+
+
+@pytest.fixture
+def few_clips(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few scenes in place of hundreds, kept for all tests of this run."""
+    import recipes.act_clips
+    import recipes.film_clips
+    import recipes.methods
+    import recipes.moving_clips
+    import recipes.pose_clips
+    import recipes.street_clips
+
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    for module in (recipes.pose_clips, recipes.street_clips):
+        monkeypatch.setattr(module, "CACHE", cache)
+        monkeypatch.setattr(module, "SCENES", {"train": 16, "test": 2})
+        monkeypatch.setattr(module, "FRAMES", {"train": 8, "test": 5})
+    monkeypatch.setattr(recipes.methods, "EXAMPLES", 1)
+    monkeypatch.setattr(recipes.methods, "SHARES", (0.4,))
+    monkeypatch.setattr(recipes.act_clips, "CACHE", cache)
+    monkeypatch.setattr(recipes.act_clips, "SCENES", {"train": 4, "test": 3})
+    monkeypatch.setattr(recipes.moving_clips, "CACHE", cache)
+    monkeypatch.setattr(recipes.moving_clips, "CLIPS", {"train": 12, "validation": 4, "test": 7})
+    monkeypatch.setattr(recipes.film_clips, "CACHE", cache)
+    monkeypatch.setattr(recipes.film_clips, "FRAMES", 4)
+    monkeypatch.setattr(recipes.film_clips, "FILMS", {"train": 5, "validation": 4, "test": 12})

@@ -83,10 +83,29 @@ def test_policies_are_forced_by_name_and_counted_by_hand() -> None:
     shares = {use.name: use.share().tolist() for use in policies.reduced}
     assert shares == {"space": [4 / 7] * 4, "time": [0.5] * 4, "twice": [1.0] * 4}
     space, time = 12 * 27 * 7 * 6 * 7, 12 * 36 * 4 * 6 * 7  # macs of the layers, whole
-    rebuilt = 2 * 12 * 3 * 6 * 7 + 6 * 4 * 6 * 7  # 3 frames of 12 channels from 2 each; 6 channels of 4 frames from 1
+    rebuilt = 12 * 3 * 6 * 7 + 6 * 4 * 6 * 7  # 3 frames of 12 channels, 6 channels of 4 frames, each from one
     by_hand = policies.dense_macs - space * 3 // 7 - time // 2 + rebuilt
     assert policies.macs.tolist() == [by_hand] * 4
     assert policies.overhead.tolist() == [rebuilt] * 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "macs", "given"),
+    [
+        (("blend", "depthwise"), 225, ("blend", "depthwise")),  # 9 taps at half the channels are 2 % of 225
+        (("blend", "depthwise"), 224, ("blend", "scale")),
+        (("blend", "depthwise"), 50, ("blend", "scale")),  # 2 taps at half the frames are 2 % of 50
+        (("blend", "scale"), 49, ("scale", "scale")),
+        (("scale", "scale"), 25, ("scale", "scale")),
+        (("blend", "depthwise"), 24, ("copy", "scale")),
+        (("copy", "scale"), 1000, ("copy", "scale")),
+    ],
+)
+def test_what_rebuilds_costs_at_most_two_percent_of_a_layer_where_that_can_be(
+    asked: tuple[Any, Any], macs: int, given: tuple[str, str]
+) -> None:
+    assert Reduce(cheap_time=asked[0], cheap_channels=asked[1]).affordable(macs, 9) == given
+    assert Reduce(cheap_time=asked[0], cheap_channels=asked[1], overhead=99).affordable(macs, 9) == asked
 
 
 def test_nothing_is_left_on_the_network_and_it_runs_alone() -> None:

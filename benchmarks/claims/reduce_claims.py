@@ -28,8 +28,9 @@ RENDERED = "Rendered clips; small networks."
 PRESS = f"lambda {WEIGHTS[-1]}"
 PROTOCOL = (
     "Twelve rendered actions (2400 clips to train, 600 to test, 48x48, after H.264), eight of them in pairs that no "
-    "one frame tells apart; every method goes on from the dense network for 1000 steps, of which 400 without the "
-    "efficiency loss; dense is the better of the network itself and the same tuned as long"
+    "one frame tells apart; every method goes on from the dense network for 1000 steps, half of its loss being that of "
+    "the dense network's answers; no efficiency loss in the first 400, a growing one in the next 300; dense is the "
+    "better of the network itself and the same tuned as long"
 )
 
 
@@ -101,7 +102,7 @@ def v4(rows: Rows) -> Claim:
         "smaller from the start",
         "R(2+1)D-tiny, accuracy at equal macs (the paper's cut, and 40 %). Pruned networks, channel gating and "
         "resolution selection go on from the same dense network for as many steps; narrower networks and half the "
-        "frames learn as long as both together. A pruned weight is not counted, nor is a channel that is not read, "
+        "frames learn as long as both together, from the labels alone. A pruned weight is not counted, nor is a channel that is not read, "
         "although no engine here saves their time",
         "16 frames, clip-1 at 40.4 GFLOPs: 60.6; weight pruning 57.7 at 40.3; CGNet 57.8 at 47.6; AR-Net 67.2 at 44.8 "
         "where it has 68.3 at 43.4",

@@ -17,7 +17,7 @@ from saccade.kernels.dynamic import compute_largest, compute_part, dynamic_convo
 from saccade.reduce.cheap import CheapOperations
 from saccade.reduce.gate import ModulationGate
 from saccade.reduce.policies import LayerUse, Pass, current_pass, one_hot
-from saccade.reduce.space import CheapChannels, Reduce, Space
+from saccade.reduce.space import Reduce, Space
 
 
 class _ReducedConv(Converted, nn.Module):
@@ -51,13 +51,8 @@ class _ReducedConv(Converted, nn.Module):
         options = [n for n in (space.time, space.channels) if n > 1]
         self.gate = ModulationGate(self.in_channels, inputs, hidden=what.hidden, options=options)
         size = tuple(max(3, side | 1) for side in self.kernel_size[-2:])
-        self.cheap = CheapOperations(space, what.cheap_time, self._cheap_channels(size), size)  # type: ignore[arg-type]
+        self.cheap = CheapOperations(space, *what.affordable(self.weight[0].numel(), math.prod(size)), size)  # type: ignore[arg-type]
         self.gate.to(self.weight), self.cheap.to(self.weight)
-
-    def _cheap_channels(self, size: tuple[int, ...]) -> CheapChannels:
-        per_output = self.weight[0].numel()
-        costly = math.prod(size) * 0.5 > self.what.overhead * per_output
-        return "scale" if costly else self.what.cheap_channels
 
     @classmethod
     def from_convolution(cls, conv: Any, what: Reduce, *, frames: int, name: str = "", same: bool = False) -> Any:

@@ -30,7 +30,8 @@ class Reduce:
         cheap_channels: how a channel left out is rebuilt from one that was computed (the paper's cheap linear
             operation): "scale", times a learned number, or "depthwise", by a learned filter over space of the layer's
             own kernel size, at least 3.
-        overhead: where "depthwise" would cost more than this share of a layer's macs, "scale" is taken.
+        overhead: share of a layer's macs that either may cost; where the one asked for would cost more at half of the
+            maps, a cheaper one is taken: of channels "scale", of time "scale" or "copy" (see `affordable`).
     """
 
     time: int = 2
@@ -53,6 +54,19 @@ class Reduce:
                 raise InputError(
                     f"Reduce: {name} is {getattr(self, name)!r}; expected one of {', '.join(known.__args__)}"  # type: ignore[attr-defined]
                 )
+
+    def affordable(self, macs: int, taps: int) -> tuple[CheapTime, CheapChannels]:
+        """Returns what rebuilds the frames and the channels of a layer, as dear as asked for or less.
+
+        Args:
+            macs: of one output number of the layer.
+            taps: numbers of a "depthwise" filter.
+        """
+        most = 2 * self.overhead * macs  # macs for each number rebuilt, of half the maps
+        costs = {"blend": 2, "scale": 1, "copy": 0}
+        asked = list(costs).index(self.cheap_time)
+        time = next(name for name, cost in list(costs.items())[asked:] if cost <= most)
+        return time, self.cheap_channels if taps <= most else "scale"  # type: ignore[return-value]
 
     def __str__(self) -> str:
         return (
