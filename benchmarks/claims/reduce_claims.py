@@ -102,7 +102,8 @@ def v4(rows: Rows) -> Claim:
         "smaller from the start",
         "R(2+1)D-tiny, accuracy at equal macs (the paper's cut, and 40 %). Pruned networks, channel gating and "
         "resolution selection go on from the same dense network for as many steps; narrower networks and half the "
-        "frames learn as long as both together, from the labels alone. A pruned weight is not counted, nor is a channel that is not read, "
+        "frames learn as long as both together, from the labels alone. A pruned weight is not "
+        "counted, nor is a channel that is not read, "
         "although no engine here saves their time",
         "16 frames, clip-1 at 40.4 GFLOPs: 60.6; weight pruning 57.7 at 40.3; CGNet 57.8 at 47.6; AR-Net 67.2 at 44.8 "
         "where it has 68.3 at 43.4",
