@@ -30,6 +30,7 @@ def test_the_record_fits_the_weights() -> None:
     assert type(loaded.model.pooling) is type(make_pooling("average", 32))
     assert loaded.class_names == CLASSES
     assert loaded.example[0].shape == (1, 6, 3, 3, 112, 112)
+    assert loaded.frame_stride * loaded.model.frames == 60  # a window of a stream is as long as the clips
     with (WEIGHTS_FOLDER / "actions.log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert int(rows[-1]["step"]) == RECORD["steps"]

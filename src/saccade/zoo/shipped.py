@@ -56,4 +56,5 @@ def load_actions() -> LoadedModel:
         kind="classification",
         class_names=ACTIONS,
         weights="shipped",
+        frame_stride=10,  # of live streams: windows of 60 pictures, as long as the clips it learned from
     )
