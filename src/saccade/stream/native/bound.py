@@ -13,6 +13,7 @@ from saccade.kernels.cpu import native_module
 from saccade.stream.gate import GateSettings
 from saccade.stream.gated import last_name, sum_name
 from saccade.stream.moves import Move
+from saccade.stream.native import pages
 from saccade.stream.native.compile import Compiled
 from saccade.stream.native.fallback import Memory, run_fallback
 from saccade.stream.native.gates import GatedRows
@@ -128,7 +129,7 @@ class Bound:
 
     def _allocate(self) -> None:
         program = self.compiled.program
-        buffers = [torch.empty(size // self._dtype.itemsize, dtype=self._dtype) for size in program.buffer_bytes]
+        buffers = pages.empties([size // self._dtype.itemsize for size in program.buffer_bytes], self._dtype)
         for index, buffer in enumerate(buffers):
             self.engine.set_buffer(index, buffer.data_ptr())
         self._masks = [torch.zeros(size, dtype=torch.bool) for size in program.mask_positions]
@@ -197,7 +198,7 @@ class Bound:
         tensor = record.tensor()
         form = ACCUMULATED if isinstance(record, AccumulatedRecord) else REFERENCE
         if form == REFERENCE:
-            rows = view_as_value(torch.empty(spec.numel, dtype=tensor.dtype), spec)
+            rows = view_as_value(pages.empty(spec.numel, tensor.dtype), spec)
             tensor = rows.copy_(tensor)
         self.records[name] = record.holding(tensor)
         bf16 = tensor.dtype == torch.bfloat16

@@ -13,6 +13,7 @@ from saccade.kernels.gated import RESIDUAL, keeps_sum, sums_channels
 from saccade.masks import ValueSpec
 from saccade.stream.gate import Gate
 from saccade.stream.gated import convolution_macs, input_of, last_name, sum_name
+from saccade.stream.native import pages
 from saccade.stream.native.builder import Builder, UnfitError
 from saccade.stream.native.epilogue import Rows
 from saccade.stream.native.layout import view_as_value
@@ -102,7 +103,7 @@ class GatedRows:
             self._changing.append((names[number], slots[slot] if slot >= 0 else None, norms))
         for index, number in enumerate(compiled.program.sums):
             spec = self.plan.values[names[number]]
-            flat = torch.empty(spec.numel)
+            flat = pages.empty(spec.numel)
             self.private[sum_name(names[number])] = view_as_value(flat, spec)
             engine.set_sum(index, flat.data_ptr())
 
@@ -119,7 +120,7 @@ class GatedRows:
             if self._is_its_own_copy(name, gates):
                 self.private[last_name(name)] = value
             else:
-                flat = torch.empty(spec.numel, dtype=value.dtype)
+                flat = pages.empty(spec.numel, value.dtype)
                 self.private[last_name(name)] = view_as_value(flat, spec).copy_(value)
                 last = flat.data_ptr()
             addresses = [0 if tensor is None else tensor.data_ptr() for tensor in both]
