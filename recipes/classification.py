@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from recipes.act_clips import CLASSES, Acts, augment_acts
 from recipes.following import Follow, by_gates
-from recipes.methods import Method, Pressure, adam, one_cycle
+from recipes.methods import Method, Pressure, Ran, adam, one_cycle
 from recipes.pose_clips import pictures
 from saccade.evaluate.classify import top_k_accuracy
 from saccade.skip import ClipModel
@@ -57,13 +57,13 @@ def recipe(
         run = ClipModel(tsn("tiny", classes=CLASSES[data], segments=segments, seed=seed))
         if start:
             read_weights(Path(start)).load_into(run)
-        how.apply(run.model, torch.zeros(1, 3, 96, 96))
+        run.model = how.apply(run.model, torch.zeros(1, 3, 96, 96))
         return run
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        scores, firing = model(pictures(batch["frames"]))
-        task = F.cross_entropy(consensus(scores), batch["label"], label_smoothing=0.1)
-        return pressure.losses(task, how, model, firing)
+        ran = Ran.of(model(pictures(batch["frames"])))
+        task = F.cross_entropy(consensus(ran.outputs), batch["label"], label_smoothing=0.1)
+        return pressure.losses(task, how, model, ran)
 
     return Recipe(
         name=f"classification-{data}-{method}",

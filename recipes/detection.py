@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from recipes.following import Follow, by_gates
-from recipes.methods import EXAMPLES, Method, Pressure, adam, one_cycle
+from recipes.methods import EXAMPLES, Method, Pressure, Ran, adam, one_cycle
 from recipes.pose_clips import first_pictures, pictures
 from recipes.street_clips import Street, augment_street
 from saccade.data.street import CLASSES
@@ -82,13 +82,13 @@ def recipe(
         if start:
             read_weights(Path(start)).load_into(run)
         if how.name != "dense":
-            how.apply(run.model, first_pictures(Street("train"), EXAMPLES))
+            run.model = how.apply(run.model, first_pictures(Street("train"), EXAMPLES))
         return run
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        outputs, firing = model(pictures(batch["frames"]))
-        found = detection_loss(outputs, truths(batch), anchors=anchors, classes=len(CLASSES))
-        return {**pressure.losses(found.total, how, model, firing), "boxes": found.boxes}
+        ran = Ran.of(model(pictures(batch["frames"])))
+        found = detection_loss(ran.outputs, truths(batch), anchors=anchors, classes=len(CLASSES))
+        return {**pressure.losses(found.total, how, model, ran), "boxes": found.boxes}
 
     return Recipe(
         name=f"detection-{method}",

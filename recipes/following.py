@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from recipes.methods import Ran
 from saccade.rivals.flow import deep_feature_flow
 from saccade.rivals.keyframes import key_frames
 from saccade.skip import ClipModel
@@ -21,7 +22,7 @@ def by_gates(model: ClipModel, *, reference_every: int | None) -> Follow:
     run = ClipModel(model.model, reference_every=reference_every).eval()
 
     def follow(clip: Tensor) -> tuple[Any, Tensor, int]:
-        outputs, firing = run(clip)
+        outputs, firing, _ = Ran.of(run(clip))
         return outputs, firing.macs[0], firing.dense_macs
 
     return follow

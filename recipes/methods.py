@@ -2,18 +2,21 @@
 
 A method changes the network a recipe builds, and may add a penalty to its loss. Names: "dense" (nothing), "gumbel"
 (Skip-Convolutions with learned gates), "magnitude" (the same, gates on |r|), "frames" (CC-image: the same gates on raw
-frames), "spatial-svd", "weight-svd", "l0", and "spatial-svd+magnitude".
+frames), "spatial-svd", "weight-svd", "l0", "reduce" (VA-RED2 on the channels of every frame), and of two,
+"spatial-svd+magnitude" and "magnitude+reduce".
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from saccade import reduce
 from saccade.errors import RecipeError
+from saccade.reduce import Policies, Reduce, ReducedModel, efficiency_loss
 from saccade.reduce.cheap import CheapOperations
 from saccade.reduce.gate import ModulationGate
 from saccade.rivals.conditional import convert_conditional
@@ -22,7 +25,11 @@ from saccade.rivals.prune import HardConcrete, insert_gates, l0_loss
 from saccade.skip import ClipModel, Firing, Gumbel, Skip, convert, gate_loss
 from saccade.skip.layer import GumbelGate
 
-METHODS = ("dense", "gumbel", "magnitude", "frames", "spatial-svd", "weight-svd", "l0", "spatial-svd+magnitude")
+METHODS = (
+    *("dense", "gumbel", "magnitude", "frames", "spatial-svd", "weight-svd", "l0", "reduce"),
+    *("spatial-svd+magnitude", "magnitude+reduce"),
+)
+WIDE = 32  # input channels of the 3x3 convolutions that leave out channels where the others leave out positions
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a layer's macs that a decomposition tries
 EXAMPLES = 16  # training pictures that it looks at
 WARM_UP = 0.5  # of the steps, over which a penalty grows to its weight: gates first learn what matters
@@ -34,7 +41,8 @@ class Method:
 
     Attributes:
         name: one of METHODS.
-        beta: weight of the penalty: L_gate (eq. 9) for gates, the expected macs for "l0".
+        beta: weight of the penalty: L_gate (eq. 9) for gates, the expected macs for "l0", L_e of VA-RED2 (eq. 6) for
+            channels.
         block, form: of gates, see `saccade.skip.Skip`.
         bias: what a learned gate's bias starts from.
         ratio: macs of the decomposed network over the dense one's, for the SVDs.
@@ -55,30 +63,63 @@ class Method:
     @property
     def gated(self) -> bool:
         """Whether the network has gates."""
-        return self.name == "frames" or self.name.endswith(("gumbel", "magnitude"))
+        return self.name == "frames" or self.skips
+
+    @property
+    def skips(self) -> bool:
+        """Whether these are gates of Skip-Convolutions."""
+        return not {"gumbel", "magnitude"}.isdisjoint(self.name.split("+"))
 
     def apply(self, network: nn.Module, example: Tensor) -> nn.Module:
-        """Change a trained network (in place), and return it; `example` are training pictures (N, 3, H, W)."""
+        """Change a trained network (in place), and return it, or what runs it; `example` are pictures (N, 3, H, W)."""
         gate = Gumbel(bias=self.bias, magnitude=self.name.endswith("magnitude"))
         what = Skip(gate, block=self.block, form=self.form)
         if "svd" in self.name:
             kind = "spatial" if "spatial" in self.name else "weight"
             decompose(network, ratio=self.ratio, kind=kind, example=example, shares=SHARES)  # type: ignore[arg-type]
-        if self.name.endswith(("gumbel", "magnitude")):
+        if "reduce" in self.name:
+            reduce.convert(network, Reduce(time=1), wide if self.skips else None, example=example[:1])
+        if self.skips:
             convert(network, what)
         elif self.name == "frames":
             convert_conditional(network, gate, block=self.block)
         elif self.name == "l0":
             insert_gates(network, example=example)
-        return network
+        return ReducedModel(network) if "reduce" in self.name else network
 
-    def penalty(self, network: ClipModel, firing: Firing) -> Tensor:
+    def penalty(self, network: ClipModel, ran: Ran) -> Tensor:
         """Return what is added to the task's loss, before `beta`."""
+        total = torch.zeros(())
         if self.gated:
-            return gate_loss(firing)
+            total = total + gate_loss(ran.firing)
+        if ran.policies is not None:  # there are no wrong answers among places, so all are pressed
+            total = total + efficiency_loss(ran.policies, torch.ones(ran.policies.batch, dtype=torch.bool))
         if self.name == "l0":
-            return l0_loss(network.model)
-        return torch.zeros(())
+            total = total + l0_loss(network.model)
+        return total
+
+
+class Ran(NamedTuple):
+    """What a network gave for clips, and what its gates chose: of positions, and of channels where it is reduced."""
+
+    outputs: Any
+    firing: Firing
+    policies: Policies | None
+
+    @classmethod
+    def of(cls, found: tuple[Any, Firing]) -> Ran:
+        """Return the parts of what a `ClipModel` returned."""
+        outputs, firing = found
+        if isinstance(outputs, tuple) and len(outputs) == 2 and isinstance(outputs[1], Policies):
+            return cls(outputs[0], firing, outputs[1])
+        return cls(outputs, firing, None)
+
+
+def wide(name: str, module: nn.Module) -> bool:
+    """Return whether a convolution has so many channels that leaving some out is worth it."""
+    del name
+    kernel: Any = getattr(module, "kernel_size", ())
+    return isinstance(module, nn.Conv2d) and max(kernel) > 1 and module.in_channels >= WIDE
 
 
 class Pressure:
@@ -92,18 +133,22 @@ class Pressure:
         self.now = self.beta * min(1.0, (step - 1) / (WARM_UP * self.steps))
         freeze_norms(model)
 
-    def losses(self, task: Tensor, how: Method, network: nn.Module, firing: Firing) -> dict[str, Tensor]:
+    def losses(self, task: Tensor, how: Method, network: nn.Module, ran: Ran) -> dict[str, Tensor]:
         """Return the loss to minimise, and what it is made of: the task's and the method's penalty."""
         if not self.beta:
             return {"loss": task, "task": task}
-        penalty = how.penalty(network, firing)  # type: ignore[arg-type]
+        penalty = how.penalty(network, ran)  # type: ignore[arg-type]
         return {"loss": task + self.now * penalty, "task": task, "penalty": penalty}
 
 
 def freeze_norms(model: nn.Module) -> None:
-    """Hold the statistics of batch norms still: the few clips of a batch are too alike to take new ones."""
+    """Hold the statistics of batch norms still: the few clips of a batch are too alike to take new ones.
+
+    Those in the gates of channels have none before, and take them.
+    """
+    new = {part for module in model.modules() if isinstance(module, ModulationGate) for part in module.modules()}
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module not in new:
             module.eval()
 
 

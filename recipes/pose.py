@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from recipes.following import Follow, by_gates
-from recipes.methods import EXAMPLES, Method, Pressure, adam, one_cycle
+from recipes.methods import EXAMPLES, Method, Pressure, Ran, adam, one_cycle
 from recipes.openfield_clips import JOINTS as MOUSE
 from recipes.openfield_clips import Openfield, augment_openfield
 from recipes.pose_clips import Puppets, augment_puppets, first_pictures, pictures
@@ -69,13 +69,13 @@ def recipe(
         if start:
             read_weights(Path(start)).load_into(run)
         if how.name != "dense":
-            how.apply(run.model, first_pictures(DATA[data]("train"), EXAMPLES))
+            run.model = how.apply(run.model, first_pictures(DATA[data]("train"), EXAMPLES))
         return run
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        maps, firing = model(pictures(batch["frames"]))
-        task = 100 * pose_loss(maps, batch["joints"], batch["visible"], stride=STRIDE, sigma=SIGMA)
-        return pressure.losses(task, how, model, firing)
+        ran = Ran.of(model(pictures(batch["frames"])))
+        task = 100 * pose_loss(ran.outputs, batch["joints"], batch["visible"], stride=STRIDE, sigma=SIGMA)
+        return pressure.losses(task, how, model, ran)
 
     return Recipe(
         name=f"pose-{data}-{method}",

@@ -26,6 +26,9 @@ from saccade.train import load_recipe
 
 # What the methods of made-up rows give: accuracy and macs ratio.
 GIVEN = {"dense": (80.0, 1.0), "tuned": (81.0, 1.0), "both-2.0": (81.2, 1.8), "both-0.8": (81.5, 1.3),
+         "magnitude-refresh-0.3": (80.5, 5.0), "magnitude-refresh-1.0": (78.0, 6.0),
+         "magnitude-refresh-3.0": (75.0, 8.0), "reduce-0.3": (80.0, 1.5), "reduce-1.0": (78.0, 1.9),
+         "skip+reduce-0.3": (80.2, 6.0), "skip+reduce-1.0": (79.0, 7.0),
          "free": (81.0, 1.0), "time-2.0": (80.0, 1.4), "channels-2.0": (80.5, 1.5)}  # fmt: skip
 RIVAL = (70.0, 2.0)
 
@@ -37,7 +40,8 @@ def made_rows(given: dict[str, tuple[float, float]] | None = None) -> dict[str, 
     for name, run in runs().items():
         _, method, seed = name.split("/")
         accuracy, ratio = found.get(method, RIVAL)
-        plain = {"top1": accuracy + 0.1 * int(seed), "macs": 100 / ratio, "dense_macs": 100.0, "macs_ratio": ratio,
+        here = accuracy + 0.1 * int(seed)
+        plain = {"top1": here, "pck@0.1": here, "macs": 100 / ratio, "dense_macs": 100.0, "macs_ratio": ratio,
                  "least_macs": 20.0, "most_macs": 90.0, "overhead": 0.02, "spread_within_class": 0.01,
                  "rank_correlation_with_motion": 0.3}  # fmt: skip
         alike = {"cc": 0.8, "cc_absolute": 0.8, "cc_nearest": 0.9, "rmse": 0.1}
@@ -73,7 +77,7 @@ def test_every_run_starts_from_one_before_it_and_says_how_long_it_takes() -> Non
         assert method_of(name.split("/")[1])[0]
         load_recipe(run.recipe, run.options)  # its options are ones the recipe has
         seen.add(name)
-    assert len(CLAIMS) == 10
+    assert len(CLAIMS) == 11
 
 
 def test_what_is_ranked_has_every_seed() -> None:
@@ -97,7 +101,7 @@ def test_verdicts_follow_their_rules(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(reduce_claims, "SPEED", tmp_path / "none.json")
     assert verdicts(made_rows()) == {
         "V1": "yes", "V2": "partly", "V3": "yes", "V4": "yes", "V5": "not tested", "V6": "yes", "V7": "yes",
-        "V8": "not tested", "V9": "yes", "V10": "yes",
+        "V8": "not tested", "V9": "yes", "V10": "yes", "SV": "yes",
     }  # fmt: skip
     worse = verdicts(made_rows({"both-2.0": (78.0, 1.8), "both-0.8": (79.0, 1.3)}))
     assert (worse["V1"], worse["V2"], worse["V3"]) == ("no", "no", "no")
@@ -105,13 +109,16 @@ def test_verdicts_follow_their_rules(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert verdicts(made_rows({"time-2.0": (81.0, 1.9)}))["V6"] == "partly"
     assert verdicts(made_rows({"weights-0.5": (90.0, 2.0)}))["V4"] == "partly"
     assert verdicts(made_rows({"free": (81.0, 2.0)}))["V7"] == "partly"
+    assert verdicts(made_rows({"magnitude-refresh-3.0": (78.0, 8.0)}))["SV"] == "yes"
+    assert verdicts(made_rows({"magnitude-refresh-3.0": (80.4, 8.0)}))["SV"] == "partly"
+    assert verdicts(made_rows({"skip+reduce-0.3": (70.0, 9.0), "skip+reduce-1.0": (60.0, 1.2)}))["SV"] == "partly"
 
 
 def test_claims_say_what_they_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reduce_claims, "SPEED", tmp_path / "none.json")
     claims = judge({})
     assert {claim.reproduced for claim in claims} == {"not tested"}
-    assert [claim.id for claim in claims] == [f"V{i}" for i in range(1, 11)]
+    assert [claim.id for claim in claims] == [*(f"V{i}" for i in range(1, 11)), "SV"]
     assert "r2plus1d/dense/" in claims[0].why
 
 

@@ -82,7 +82,7 @@ def f2(rows: Rows) -> Claim:
         "F2",
         "Short videos: macs / 2.1 at a loss of half a point of top-1",
         f"{SAME}, by top-1. Beside them real surveillance clips (fight or not; 180 to train, 60 to test), too few "
-        "to judge by: one clip is 1.7 points",
+        "to judge by (one clip is 1.7 points), one seed; the model `actions` looks at motion instead (docs/exits.md)",
         "Mini-Kinetics, ResNet-50: 72.8@19.7 against 73.3@41.2 without exit",
         f"{in_full(found, slack)}{clips}",
         verdict([reaches(found, slack, ratio)]),

@@ -21,6 +21,8 @@ from benchmarks.claims.judging import (
 )
 from benchmarks.claims.reduce_curves import CHANNELS, FREE, OURS, RIVALS, TIME, curves, cut, setting_of
 from benchmarks.claims.reduce_runs import ABLATED, OTHERS, WEIGHTS
+from benchmarks.claims.reduce_with_skip import NEEDS as SKIP_NEEDS
+from benchmarks.claims.reduce_with_skip import sv
 from benchmarks.environment import ROOT
 
 SPEED = ROOT / "benchmarks" / "results" / "reduce.json"
@@ -312,8 +314,9 @@ NEEDS: dict[Callable[[Rows], Claim], tuple[str, ...]] = {
     v7: ("r2plus1d/both-", "r2plus1d/free/"),
     v9: (f"r2plus1d/dense/{ABLATED}", f"x3d/dense/{ABLATED}"),
     v10: ("r2plus1d/both-", "x3d/both-"),
+    sv: SKIP_NEEDS,
 }
-CLAIMS: tuple[Callable[[Rows], Claim], ...] = (v1, v2, v3, v4, v5, v6, v7, v8, v9, v10)
+CLAIMS: tuple[Callable[[Rows], Claim], ...] = (v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, sv)
 
 
 def judge(rows: Rows) -> list[Claim]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.claims.curves import Curves, Point, by_setting, mean
+from benchmarks.claims.judging import STRICT
 
 OURS, FREE = "VA-RED2", "VA-RED2 without the efficiency loss"
 TIME, CHANNELS = "time only", "channels only"
@@ -27,11 +28,16 @@ TITLES = {
     "space": "search space 3",
     "time-copied": "frames copied",
     "channels-scaled": "channels scaled",
+    "magnitude-refresh": "positions (skip)",
+    "reduce": "channels (reduce)",
+    "skip+reduce": "positions and channels (skip and reduce)",
 }
+POSITIONS, OF_CHANNELS, TOGETHER = (TITLES[name] for name in ("magnitude-refresh", "reduce", "skip+reduce"))
 RIVALS = tuple(TITLES[name] for name in ("narrow", "half", "half-rate", "weights", "filters", "gating", "resolution"))
 ABLATED = tuple(TITLES[name] for name in ("space", "time-copied", "channels-scaled"))
 SETTINGS = {"both": "lambda", "time": "lambda", "channels": "lambda", "weights": "pruned", "filters": "pruned",
-            "gating": "threshold", "resolution": "weight"}  # fmt: skip
+            "gating": "threshold", "resolution": "weight", "magnitude-refresh": "beta", "reduce": "beta",
+            "skip+reduce": "beta"}  # fmt: skip
 
 
 def method_of(name: str) -> tuple[str, str]:
@@ -43,7 +49,10 @@ def method_of(name: str) -> tuple[str, str]:
 
 
 def curves(rows: Mapping[str, Any], network: str) -> Curves:
-    """Returns every method's points over the test clips, by network; macs as a share of the dense network's."""
+    """Returns every method's points over the test clips, by network; macs as a share of the dense network's.
+
+    Of "puppets", a network of poses, points are PCK@0.1 and macs per frame; of the others top-1 and macs per clip.
+    """
     found: Curves = {}
     for name, row in rows.items():
         kind, method, seed = name.split("/")
@@ -53,7 +62,7 @@ def curves(rows: Mapping[str, Any], network: str) -> Curves:
         plain = row["measures"]["plain"]
         dense_macs = dense["measures"]["plain"]["dense_macs"]
         title, setting = method_of(method)
-        here = Point(plain["top1"], plain["macs"], dense_macs / plain["macs"], setting)
+        here = Point(plain[STRICT.get(network, "top1")], plain["macs"], dense_macs / plain["macs"], setting)
         found.setdefault(title, {}).setdefault(int(seed), []).append(here)
     return found
 

@@ -22,7 +22,9 @@ NETWORKS = {
     "tpn": "TPN on R(2+1)D-tiny, one seed",
     "corrnet": "CorrNet on R(2+1)D-tiny, 8 frames, one seed",
     "actions": "R(2+1)D-tiny on surveillance clips: fight or no fight, 180 to train and 60 to test, one seed",
+    "puppets": "HRNet-tiny on rendered people, frame by frame: together with `skip`",
 }
+UNITS = {"puppets": "PCK@0.1 (%)"}
 DRAWN = {"rivals": ("r2plus1d", [OURS, *RIVALS[2:], RIVALS[0]]), "dimensions": ("r2plus1d", [OURS, TIME, CHANNELS])}
 HEAD = """# The claims of VA-RED2
 
@@ -41,7 +43,7 @@ def write_page(rows: Mapping[str, Any]) -> list[Claim]:
     for network, title in NETWORKS.items():
         found = curves(rows, network)
         if found:
-            parts += [f"## {title}", settings_table(found, "top-1 (%)")]
+            parts += [f"## {title}", settings_table(found, UNITS.get(network, "top-1 (%)"))]
     parts += ["## Pictures", *[f"![{path.stem}](pictures/{path.name})" for path in pictures]]
     (DOCS / "claims-reduce.md").write_text("\n\n".join(parts) + "\n")
     return claims

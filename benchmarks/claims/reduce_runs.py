@@ -28,6 +28,14 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "time-copied": {"cheap_time": "copy"},
     "channels-scaled": {"cheap_channels": "scale"},
 }
+# Of poses in rendered videos, which network carries both methods: their options, and how hard each presses. Names and
+# options of what `skip` trains too are those it has there, so that it is trained once.
+POSES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
+    "magnitude-refresh": ({"method": "magnitude", "form": "refresh"}, (0.3, 1.0, 3.0)),
+    "reduce": ({"method": "reduce"}, (0.3, 1.0)),
+    "skip+reduce": ({"method": "magnitude+reduce", "form": "refresh"}, (0.3, 1.0)),
+}
+POSE_MINUTES = {"dense": 8.0, "tuned": 1.5, "gates": 3.0}
 OTHERS = ("i3d", "tpn", "corrnet")  # dense and reduced, one seed
 # Seconds per training step of 16 clips, one thread beside other work on a 2-core machine with AVX-512.
 SECONDS: dict[str, dict[str, float]] = {
@@ -68,6 +76,13 @@ def runs() -> dict[str, Run]:
             more = ("policies",) if whole else ()
             add(network, f"both-{weight}", seed, more, method="both", efficiency=weight)
 
+    def add_pose(name: str, seed: int, minutes: float, **options: Any) -> None:
+        start = f"puppets/dense/{seed}" if name != "dense" else ""
+        options = {"data": "puppets", "seed": seed, **options}
+        found[f"puppets/{name}/{seed}"] = Run(
+            f"puppets/{name}/{seed}", "recipes/pose.py", options, ("plain",), start, minutes
+        )
+
     for seed in SEEDS:
         whole = seed == ABLATED
         add_reduced("r2plus1d", seed, whole=whole)
@@ -90,6 +105,12 @@ def runs() -> dict[str, Run]:
             add("actions", "dense", seed, steps=600)
             add("actions", "tuned", seed, steps=300)
             add("actions", f"both-{WEIGHTS[-1]}", seed, method="both", efficiency=WEIGHTS[-1], steps=300)
+    for seed in SEEDS:
+        add_pose("dense", seed, POSE_MINUTES["dense"])
+        add_pose("tuned", seed, POSE_MINUTES["tuned"])
+        for name, (options, betas) in POSES.items():
+            for beta in betas:
+                add_pose(f"{name}-{beta}", seed, POSE_MINUTES["gates"], **options, beta=beta)
     return found
 
 

@@ -19,6 +19,7 @@ from saccade.stream.native.fallback import Memory, run_fallback
 from saccade.stream.native.gates import GatedRows
 from saccade.stream.native.layout import view_as_value
 from saccade.stream.native.moving import move_in_place
+from saccade.stream.native.placing import lives, places
 from saccade.stream.picture import Picture
 from saccade.stream.record import AccumulatedRecord, Record, start_record
 from saccade.stream.reference import run_step
@@ -34,12 +35,14 @@ class Bound:
         compiled: the compiled plan.
         state: the state; its values are moved into the engine's memory and are views of it from now on.
         threads: how many share the work.
+        alone: every pass computes everything, so that values share memory; nothing can be read of them afterwards but
+            the plan's outputs.
     """
 
-    def __init__(self, compiled: Compiled, state: StreamState, *, threads: int = 1) -> None:
+    def __init__(self, compiled: Compiled, state: StreamState, *, threads: int = 1, alone: bool = False) -> None:
         module = native_module()
         assert module is not None
-        self.compiled, self.plan = compiled, compiled.plan
+        self.compiled, self.plan, self.alone = compiled, compiled.plan, alone
         self.record = state.record
         self.records, self.gates = (
             state.records,
@@ -129,7 +132,7 @@ class Bound:
 
     def _allocate(self) -> None:
         program = self.compiled.program
-        buffers = pages.empties([size // self._dtype.itemsize for size in program.buffer_bytes], self._dtype)
+        buffers = self._buffers()
         for index, buffer in enumerate(buffers):
             self.engine.set_buffer(index, buffer.data_ptr())
         self._masks = [torch.zeros(size, dtype=torch.bool) for size in program.mask_positions]
@@ -149,6 +152,17 @@ class Bound:
         specs = [(slot, self.plan.values[name]) for slot, name in enumerate(self.plan.inputs)]
         self._last = {slot: torch.empty(spec.shape) for slot, spec in specs if spec.dtype == "float32"}
         self._compare_everything()
+
+    def _buffers(self) -> list[Tensor]:
+        program, wide = self.compiled.program, self._dtype.itemsize
+        if not self.alone:
+            return pages.empties([size // wide for size in program.buffer_bytes], self._dtype)
+        numbers = {name: program.describe(number)[0] for name, number in self.compiled.ids.items()}
+        begins, size = places(program.buffer_bytes, lives(self.plan, numbers))
+        whole = pages.empty(size // wide, self._dtype)
+        return [
+            whole[begin // wide :][: bytes_ // wide] for begin, bytes_ in zip(begins, program.buffer_bytes, strict=True)
+        ]
 
     def _restore(self, values: dict[str, Tensor]) -> None:
         """Takes over the values and records of a state that comes from a file or from another executor."""

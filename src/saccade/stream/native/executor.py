@@ -80,8 +80,8 @@ class NativeExecutor:
         """
         check_forced(self.plan, forced)
         bound = self._bound.get(state)
-        if bound is None or not bound.holds(state):
-            bound = self._bound[state] = Bound(self.compiled, state, threads=self.threads)
+        if bound is None or not bound.holds(state) or bound.alone != settings.alone:
+            bound = self._bound[state] = Bound(self.compiled, state, threads=self.threads, alone=settings.alone)
         first = settings.is_reference(state.frames)
         frames: list[Tensor | Picture] = [picture] if picture else [tensor.contiguous() for tensor in inputs]
         bound.engine.set_profiling(self.profile)
