@@ -16,11 +16,14 @@ import recipes.methods
 import recipes.moving_clips
 import recipes.pose_clips
 import recipes.street_clips
-from recipes.methods import METHODS, Method, Pressure, freeze_norms, parameter_groups
+from recipes.methods import METHODS, Method, Pressure, Ran, freeze_norms, parameter_groups, wide
 from recipes.pose_clips import cut, light, mirror, turn
 from saccade.errors import RecipeError
-from saccade.skip import Gumbel, Skip, convert
+from saccade.graph.conversion import Converted
+from saccade.reduce import efficiency_loss
+from saccade.skip import ClipModel, Gumbel, Skip, convert, gate_loss
 from saccade.train import evaluate, load_recipe, read_weights, train
+from saccade.zoo.hrnet_pose import hrnet_pose
 
 
 def dot_clip(x: float, y: float, *, height: int = 40, width: int = 60) -> dict[str, np.ndarray]:
@@ -145,8 +148,34 @@ def test_every_method_goes_on_from_a_dense_network(file: str, options: dict, acc
         assert 0 <= found[accuracy] <= 100
         assert found["macs"] > 0
         weights = {name: value for name, value in trained.model.state_dict().items() if "gate." in name}
-        assert bool(weights) == (method in ("gumbel", "magnitude", "frames", "spatial-svd+magnitude", "l0"))
+        assert bool(weights) == (method not in ("spatial-svd", "weight-svd"))
         assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_positions_and_channels_are_left_out_by_layers_of_their_own() -> None:
+    pictures = torch.randn(4, 3, 64, 64)
+    how = Method(name="magnitude+reduce", beta=0.3, form="refresh")
+    run = ClipModel(hrnet_pose("tiny", joints=3))
+    dense = {name for name, layer in run.model.named_modules() if wide(name, layer)}
+    run.model = how.apply(run.model, pictures)
+    network = run.model.model
+    kinds = {name: type(layer).__name__ for name, layer in network.named_modules() if isinstance(layer, Converted)}
+    assert {name for name, kind in kinds.items() if kind == "ReducedConv2d"} == dense
+    assert set(kinds.values()) == {"ReducedConv2d", "SkipConv2d"}
+    ran = Ran.of(run.train()(pictures[None]))
+    assert ran.outputs.shape == (1, 4, 3, 16, 16)
+    assert ran.policies is not None
+    both = gate_loss(ran.firing) + efficiency_loss(ran.policies, torch.ones(4, dtype=torch.bool))
+    torch.testing.assert_close(how.penalty(run, ran), both)
+    freeze_norms(run)
+    norms = {
+        name: layer.training
+        for name, layer in run.named_modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    }
+    assert (
+        {name for name, training in norms.items() if training} == {name for name in norms if ".gate." in name} != set()
+    )
 
 
 def test_frozen_norms_are_the_batch_norms_only() -> None:
