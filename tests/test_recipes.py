@@ -166,7 +166,12 @@ def test_positions_and_channels_are_left_out_by_layers_of_their_own() -> None:
     assert ran.outputs.shape == (1, 4, 3, 16, 16)
     assert ran.policies is not None
     both = gate_loss(ran.firing) + efficiency_loss(ran.policies, torch.ones(4, dtype=torch.bool))
-    torch.testing.assert_close(how.penalty(run, ran), both)
+    penalty = how.penalty(run, ran)
+    torch.testing.assert_close(penalty, both)
+    penalty.backward()
+    biases = [value.grad for name, value in run.named_parameters() if name.endswith("gate.outer.bias")]
+    assert biases
+    assert all(found is not None and found.any() for found in biases)  # the channels are pressed on
     freeze_norms(run)
     norms = {
         name: layer.training
