@@ -166,12 +166,7 @@ def test_positions_and_channels_are_left_out_by_layers_of_their_own() -> None:
     assert ran.outputs.shape == (1, 4, 3, 16, 16)
     assert ran.policies is not None
     both = gate_loss(ran.firing) + efficiency_loss(ran.policies, torch.ones(4, dtype=torch.bool))
-    penalty = how.penalty(run, ran)
-    torch.testing.assert_close(penalty, both)
-    penalty.backward()
-    biases = [value.grad for name, value in run.named_parameters() if name.endswith("gate.outer.bias")]
-    assert biases
-    assert all(found is not None and found.any() for found in biases)  # the channels are pressed on
+    torch.testing.assert_close(how.penalty(run, ran), both)
     freeze_norms(run)
     norms = {
         name: layer.training
@@ -181,6 +176,15 @@ def test_positions_and_channels_are_left_out_by_layers_of_their_own() -> None:
     assert (
         {name for name, training in norms.items() if training} == {name for name in norms if ".gate." in name} != set()
     )
+
+
+def test_every_layer_of_a_reduced_network_is_pressed_on() -> None:
+    how, run = Method(name="reduce", beta=0.3), ClipModel(hrnet_pose("tiny", joints=3))
+    run.model = how.apply(run.model, torch.randn(2, 3, 64, 64))
+    how.penalty(run, Ran.of(run.train()(torch.randn(1, 2, 3, 64, 64)))).backward()
+    pulls = [value.grad for name, value in run.named_parameters() if name.endswith("gate.outer.bias")]
+    assert len(pulls) > 10
+    assert all(pull is not None and pull[0] > 0 for pull in pulls)  # "all" is pulled down
 
 
 def test_frozen_norms_are_the_batch_norms_only() -> None:
