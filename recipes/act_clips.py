@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +47,27 @@ def rendered(split: str) -> list[dict[str, Any]]:
 def recorded(split: str, *, frames: int = FRAMES, size: int = SIZE["actions"]) -> list[dict[str, Any]]:
     """Return the surveillance clips of a split, `frames` of each, as squares."""
     found = []
-    for video in read_actions(FOLDER, part="train" if split == "train" else "test").videos:
-        decoded = [frame.data for frame in read_video(video.path)]
+    for decoded, label in decoded_videos(split):
         chosen = [decoded[i] for i in segment_frames(len(decoded), frames)]
-        found.append({"frames": squares(chosen, size), "label": np.int64(video.label)})
+        found.append({"frames": squares(chosen, size), "label": label})
     return found
 
 
 def moments(split: str, *, clip: int, size: int) -> list[dict[str, Any]]:
     """Return of each surveillance clip the pictures a `FrameExit` of T = 12 clips would look at."""
     found = []
-    for video in read_actions(FOLDER, part="train" if split == "train" else "test").videos:
-        decoded = [frame.data for frame in read_video(video.path)]
+    for decoded, label in decoded_videos(split):
         places = frames_to_visit(len(decoded), MOMENTS, "sequential")
         numbers = [number for place in places for number in pictures_of_frame(place, len(decoded), clip=clip)]
         frames = squares([decoded[number] for number in numbers], size)
-        found.append({"frames": frames.reshape(MOMENTS, clip, *frames.shape[1:]), "label": np.int64(video.label)})
+        found.append({"frames": frames.reshape(MOMENTS, clip, *frames.shape[1:]), "label": label})
     return found
+
+
+def decoded_videos(split: str) -> Iterator[tuple[list[np.ndarray], np.int64]]:
+    """Yield the pictures of each surveillance clip of a split, and what it shows."""
+    for video in read_actions(FOLDER, part="train" if split == "train" else "test").videos:
+        yield [frame.data for frame in read_video(video.path)], np.int64(video.label)
 
 
 def squares(pictures: list[np.ndarray], size: int) -> np.ndarray:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from saccade import __version__
-from saccade.errors import DamagedVideoError, InputError, VideoError
+from saccade.errors import InputError
 from saccade.evaluate.agreement import Timing
+from saccade.evaluate.ending import Ending
 from saccade.evaluate.video_run import FORMAT, finite, machine_name
 from saccade.stream import Engine
 
@@ -134,9 +135,9 @@ def run_clips(
         raise InputError(f"got clips of {frames} frames, one in {stride}; expected at least 1 of each")
     windows = _Windows(source, prepare, frames, stride, on_frame)
     seen: list[ClipSeen] = []
-    total, ms, interrupted, damage = torch.zeros(()), [], False, None
+    total, ms, ending = torch.zeros(()), [], Ending(lambda: windows.read)
     macs = [0, 0, 0]
-    try:
+    with ending:
         for first, last, clip in windows:
             began = time.perf_counter()
             scores = engine(clip)
@@ -146,12 +147,6 @@ def run_clips(
             seen.append(ClipSeen(first, last, top_classes(probabilities, names)))
             spent = engine.cost
             macs = [macs[0] + spent.dense_macs, macs[1] + spent.executed_macs, macs[2] + spent.gate_macs]
-    except KeyboardInterrupt:
-        interrupted = True
-    except VideoError as error:
-        if not windows.read and not isinstance(error, DamagedVideoError):
-            raise
-        damage = str(error)
     return ClipRunReport(
         clips=seen,
         classes=top_classes(total / len(seen), names) if seen else [],
@@ -168,8 +163,8 @@ def run_clips(
         model=model,
         weights=weights,
         source=video,
-        interrupted=interrupted,
-        damage=damage,
+        interrupted=ending.interrupted,
+        damage=ending.damage,
         precision=engine.precision,
         stream_threads=engine.threads,
         isa=engine.isa,

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from saccade.errors import DamagedVideoError, VideoError
 from saccade.evaluate.agreement import Timing
 from saccade.evaluate.clip_run import ClipRunReport, ClipSeen, top_classes
+from saccade.evaluate.ending import Ending
 from saccade.exits import LiveAnswer, LiveExits
 from saccade.stream import Engine
 
@@ -44,20 +44,14 @@ def run_windows(
         InputError: the pictures do not fit the model.
     """
     answers: list[LiveAnswer] = []
-    read, interrupted, damage = 0, False, None
-    try:
+    read, ending = 0, Ending(lambda: read)
+    with ending:
         for picture in source:
             answers += live.push(picture)
             read += 1
             if on_frame is not None:
                 on_frame()
         answers += live.finish()
-    except KeyboardInterrupt:
-        interrupted = True
-    except VideoError as error:
-        if not read and not isinstance(error, DamagedVideoError):
-            raise
-        damage = str(error)
     scores = [each.exits.scores[0].double() for each in answers]
     spent = [sum(each.exits.dense_macs for each in answers)]
     spent += [int(sum(getattr(each.exits, kind) for each in answers)) for kind in ("executed_macs", "gate_macs")]
@@ -87,8 +81,8 @@ def run_windows(
         model=model,
         weights=weights,
         source=video,
-        interrupted=interrupted,
-        damage=damage,
+        interrupted=ending.interrupted,
+        damage=ending.damage,
         precision="float32" if engine is None else engine.precision,
         stream_threads=1 if engine is None else engine.threads,
         isa="" if engine is None else engine.isa,
