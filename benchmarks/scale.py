@@ -95,7 +95,7 @@ def table(constants: Constants, *, videos: int, cores: int, start_up: float, lin
         busy = min(1.0, videos * line_ms / 1000 / seconds)
         rows.append(
             f"| {machines} machine{'s' * (machines > 1)} of {cores} cores | {workers} | {seconds / 3600:.2f} "
-            f"| {videos / seconds:,.0f} | {busy:.0%} |"
+            f"| {videos / seconds:,.1f} | {busy:.0%} |"
         )
     return "\n".join([*rows, "", f"Results: {videos * constants.line_bytes / 1e9:.2f} GB."])
 

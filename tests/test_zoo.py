@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from saccade.cli.classify_ray import Worker
 from saccade.errors import FileFormatError, MissingExtraError, ModelError
 from saccade.preprocess import Preprocess
 from saccade.zoo import load_model
@@ -363,6 +364,17 @@ def test_the_very_error_of_a_mismatched_torchvision_is_met(tmp_path: Path, monke
     assert package.part is sys.modules["fails_once.part"]
     assert hasattr(torch.ops.torchvision, "nms")
     assert hasattr(torch.ops.torchvision, "qnms")
+
+
+def test_a_worker_is_sent_a_model_whose_classes_need_torchvision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_package(tmp_path, monkeypatch, operator="nms")
+    (tmp_path / "fails_once" / "part.py").write_text("class Job: pass")
+    monkeypatch.chdir(tmp_path)
+    worker = Worker()
+    worker.begin(str(tmp_path), b"cfails_once.part\nJob\n.", torch.get_num_threads())  # a class by its name
+    assert worker._job is sys.modules["fails_once.part"].Job  # type: ignore[comparison-overlap]
 
 
 def test_any_other_error_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from saccade.cli.classify_job import ClassifyJob
 from saccade.cli.console import say
 from saccade.cli.shares import DEATHS, Shares
 from saccade.errors import InputError, SaccadeError
-from saccade.zoo.torchvision_repair import import_extra
+from saccade.zoo.torchvision_repair import import_extra, repaired
 
 Line = dict[str, Any]
 STEP = 0.5  # seconds after which a worker hands over the lines it has
@@ -64,7 +64,7 @@ class Worker:
             ) from error
         sys.path.insert(0, folder)  # where a model of the user's own is imported from
         torch.set_num_threads(threads)
-        self._job = pickle.loads(job)
+        self._job = repaired(lambda: pickle.loads(job))  # its model's classes may be torchvision's
         return []
 
     def step(self, paths: list[str]) -> list[Line]:

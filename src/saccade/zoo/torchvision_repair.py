@@ -14,12 +14,15 @@ import logging
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from types import ModuleType
+from typing import TypeVar
 
 import torch
 
 from saccade.errors import MissingExtraError
 
+Found = TypeVar("Found")
 _MISSING_OPERATOR = re.compile(r"operator torchvision::(\w+) does not exist")
 _SCHEMAS = {
     "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -38,7 +41,7 @@ def import_extra(name: str, *, extra: str) -> ModuleType:
     try:
         with warnings.catch_warnings():  # what other packages still call is not for our users to repair
             warnings.simplefilter("ignore", DeprecationWarning)
-            return _import_repaired(name)
+            return repaired(lambda: importlib.import_module(name))
     except ImportError as error:
         missing = error.name or name
         raise MissingExtraError(
@@ -47,10 +50,14 @@ def import_extra(name: str, *, extra: str) -> ModuleType:
         ) from error
 
 
-def _import_repaired(name: str) -> ModuleType:
+def repaired(attempt: Callable[[], Found]) -> Found:
+    """Returns what `attempt` returns, which may import torchvision: it is made a second time where that stops.
+
+    Unpickling a model imports too, and does not go through `import_extra`.
+    """
     before = set(sys.modules)
     try:
-        return importlib.import_module(name)
+        return attempt()
     except RuntimeError as error:
         found = _MISSING_OPERATOR.search(str(error))
         if found is None or found.group(1) not in _SCHEMAS:
@@ -58,7 +65,7 @@ def _import_repaired(name: str) -> ModuleType:
         _log.info("torchvision does not fit this torch (%s): its operators are declared, not loaded", error)
     _declare_missing_operators()
     _forget_orphans(before)
-    return importlib.import_module(name)
+    return attempt()
 
 
 def _declare_missing_operators() -> None:
