@@ -32,4 +32,4 @@ def test_the_slower_of_workers_and_driver_counts() -> None:
     assert constants.seconds(1000, workers=900, start_up=7, line_ms=1) == pytest.approx(7 + 1)
     found = table(constants, videos=1_000_000, cores=2, start_up=7, line_ms=1).splitlines()
     assert "| 1 machine of 2 cores | 2 | 25.00 | 11.1 | 1% |" in found
-    assert "| 100 machines of 2 cores | 200 | 0.28 | 993.1 | 99% |" in found
+    assert "| 100 machines of 2 cores | 200 | 0.28 | 993.0 | 99% |" in found
