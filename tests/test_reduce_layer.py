@@ -177,7 +177,7 @@ def test_macs_by_hand() -> None:
     assert policies.macs.tolist() == [half_of_both + frames + channels]
     made.training = True
     _, policies = ReducedModel(made)(torch.zeros(2, 64, 8, 28, 28))
-    assert policies.reduced[0].gate_macs == 64 * 8 * plane + 64 * 8 * 16 + 16 * 4
+    assert policies.reduced[0].gate_macs == 64 * 8 * plane + 64 * 8 * 16 + 16 * 4 + 4 * 4
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -198,23 +198,32 @@ def test_the_gradient_is_that_of_the_definition(recompute: bool) -> None:
     assert policies.macs.shape == (3,)
 
 
-def test_the_cheapest_option_of_a_dimension_is_always_in_use() -> None:
+@pytest.mark.parametrize(
+    ("biases", "wanted", "largest"),
+    [
+        ([-1.0, -2.0, -1.0, 1.0, -3.0], ([0, 0, LEAST], [math.tanh(1), 0]), (2, 0)),
+        ([0.02, -2.0, -1.0, -1.0, 0.01], ([math.tanh(0.02), 0, LEAST - math.tanh(0.02)], [0, LEAST]), (0, 1)),
+        ([-1.0, 0.03, 0.5, 0.04, 0.04], ([0, math.tanh(0.03), math.tanh(0.5)], [math.tanh(0.04)] * 2), (1, 0)),
+    ],
+)
+def test_the_cheapest_option_makes_up_what_the_others_lack(
+    biases: list[float], wanted: tuple[list[float], list[float]], largest: tuple[int, int]
+) -> None:
     conv = CONVOLUTIONS["3d"]()
     made = layer(conv, Reduce(time=3, channels=2), frames=9)
     with torch.no_grad():
         made.gate.outer.weight.zero_()
-        made.gate.outer.bias.copy_(torch.tensor([-1.0, -2.0, -1.0, 1.0, -3.0]))
+        made.gate.outer.bias.copy_(torch.tensor(biases))
     clips = clips_for(conv, 9, 2)
-    full, one = conv(clips), float(torch.tensor(1.0, dtype=torch.float64).tanh())
-    time, channels = (torch.tensor(weights, dtype=torch.float64) for weights in ([0, 0, LEAST], [one, LEAST]))
-    wanted = torch.stack([definition(made, full[b], time, channels) for b in range(2)])
+    full = conv(clips)
+    time, channels = (torch.tensor(weights, dtype=torch.float64) for weights in wanted)
+    expected = torch.stack([definition(made, full[b], time, channels) for b in range(2)])
     for training in (False, True):
         made.training = training
         output, policies = ReducedModel(made)(clips)
-        torch.testing.assert_close(output, wanted, rtol=1e-6, atol=1e-9)  # 0.05 is a float32 number
+        torch.testing.assert_close(output, expected, rtol=1e-6, atol=1e-8)  # 0.05 is a float32 number
         (use,) = policies.reduced
-        assert use.largest()[0].tolist() == [2, 2]
-        assert use.largest()[1].tolist() == [0, 0]
+        assert [which.tolist() for which in use.largest()] == [[each] * 2 for each in largest]
 
 
 def test_clips_do_not_depend_on_their_neighbours() -> None:

@@ -49,7 +49,8 @@ class LayerUse:
         """Returns which share of `macs` is left to compute, (B,) float64.
 
         Its value is that of the largest options in use (eq. 8). Its gradient is straight through: to the weight of the
-        largest option in use goes what putting that option out of use would save, nothing where it is the only one.
+        largest option in use goes what putting that option out of use would save; where no other is in use the last
+        option would come in for it.
         """
         space = self.space
         assert space is not None
@@ -177,6 +178,6 @@ def _left(weights: Tensor, shares: list[float]) -> Tensor:
         return value
     used = weights.detach() > 0
     after = used & (torch.arange(options, device=weights.device) > first[:, None])
-    saved = torch.where(after.any(1), value - known[first_used(after)], 0.0)
+    saved = torch.where(first < options, value - known[first_used(after).clamp_max(options - 1)], 0.0)
     weight = weights.gather(1, first.clamp_max(options - 1)[:, None])[:, 0].double()
     return value + saved * (weight - weight.detach())
