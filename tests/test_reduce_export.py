@@ -41,7 +41,7 @@ def network(name: str) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     if name == "pictures":
         return tsn("tiny", segments=5), torch.randn(4, 5, 3, 48, 48)
-    frames, size = (13, (11, 14)) if name == "clips" else (7, (44, 40))
+    frames, *size = {"clips": (13, 11, 14), "larger": (7, 44, 40), "wide": (7, 18, 300)}[name]
     return Clips().eval(), torch.randn(6, 3, frames, *size)
 
 
@@ -74,7 +74,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize("what", WAYS, ids=str)
-@pytest.mark.parametrize("name", ["clips", "larger", "pictures"])
+@pytest.mark.parametrize("name", ["clips", "larger", "wide", "pictures"])
 def test_a_plan_follows_the_gates(name: str, what: Reduce, executor: Any) -> None:
     model, clips, wanted, policies = converted(name, what)
     pairs = {tuple(pair) for use in policies.reduced for pair in torch.stack(use.largest(), 1).tolist()}
@@ -112,10 +112,11 @@ def test_what_did_not_change_is_not_computed(executor: Any) -> None:
     assert stream.cost.executed_macs == 0
 
 
-def test_threads_and_instruction_sets_agree() -> None:
+@pytest.mark.parametrize("name", ["larger", "wide"])
+def test_threads_and_instruction_sets_agree(name: str) -> None:
     if not cpu.native_module():
         pytest.skip("there is no native engine")
-    model, clips, wanted, _ = converted("larger", Reduce(time=3, channels=3))
+    model, clips, wanted, _ = converted(name, Reduce(time=3, channels=3))
     plan = make_plan(model, clips[:1])
     one = Stream(plan, executor="native", threads=1)
     three = Stream(plan, executor="native", threads=3)

@@ -210,7 +210,7 @@ struct FrameSum {
 // The channels of such a frame: a sum of options, each with its weight. An option leaves `kept` channels as they are
 // and makes channel kept + g of channel g % kept, by a filter over height and width.
 struct Spread {
-    int32_t height, width, channels;
+    int32_t width, channels;
     int32_t kernel[2];
     int32_t options;
     float weight[most_options];
@@ -289,8 +289,9 @@ struct Kernels {
 
     // Dynamic convolutions. Rows of a frame are `stride` apart, a whole number of vectors that may all be written.
     void (*sum_frames)(const FrameSum&, int64_t stride, int32_t channels, int64_t positions, float* out);
-    // out[i] of position first + i of the frame; elements of a row beyond the channels are left alone.
-    void (*spread)(const Spread&, const float* frame, int64_t stride, int64_t first, int64_t count, float* out,
+    // out[i] of column first + i of a line. `lines`: that of each row of the filters, null where it lies outside the
+    // frame. Elements of a row beyond the channels are left alone.
+    void (*spread)(const Spread&, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
                    int64_t ld);
 
     // Masks: one byte per position, 0 or 1.

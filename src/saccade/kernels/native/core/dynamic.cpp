@@ -1,5 +1,5 @@
-// A step that is a dynamic convolution (VA-RED2): the largest options in use are computed, frame by frame, and what they
-// leave out is rebuilt while the frames are near.
+// A step that is a dynamic convolution (VA-RED2): the largest options in use are computed, a few lines of all frames at a
+// time, and what they leave out is rebuilt while those lines are near.
 #include <algorithm>
 #include <cstring>
 
@@ -7,17 +7,22 @@
 
 namespace saccade {
 
+// Lines of frames: blocks of `at_once` lines of every frame, frame by frame, in turn in `slots` places.
+struct State::Bands {
+    int32_t height, at_once, slots, frames;
+    int64_t line;  // floats
+
+    int32_t lines(int32_t first) const { return std::min(at_once, height - first); }  // of the block that begins there
+    int64_t at(int32_t frame, int32_t y) const {
+        const int32_t block = y / at_once;
+        return (int64_t(block % slots) * frames * at_once + int64_t(frame) * lines(block * at_once) + y % at_once) * line;
+    }
+    int64_t size() const { return int64_t(slots) * frames * at_once * line; }
+};
+
 namespace {
 
-constexpr int64_t positions_at_once = 1024;  // of the convolution, so that small frames share what weights are read
-
-// How many frames are computed together.
-int32_t frames_at_once(int64_t plane, int32_t frames) {
-    return int32_t(std::clamp<int64_t>(positions_at_once / plane, 1, frames));
-}
-
-// Frames that are held at a time: blocks of `at_once`, enough to look `reach` frames back from the newest block.
-int64_t ring_of(int32_t at_once, int32_t reach) { return int64_t(at_once) * (1 + (reach + at_once - 1) / at_once); }
+constexpr int64_t positions_at_once = 1024;  // of the convolution, so that what is read of the weights is shared
 
 int32_t first_used(const float* weights, int32_t options) {
     int32_t option = 0;
@@ -27,64 +32,153 @@ int32_t first_used(const float* weights, int32_t options) {
 
 }  // namespace
 
+// Bands of so many frames, of which `computed` fill a block, and which are looked at `reach` lines up and down.
+State::Bands State::bands_of(const Step& step, int32_t frames, int32_t computed, int32_t reach, int64_t ld) const {
+    const Window& w = step.convolution.window;
+    const int64_t block = positions_at_once / (int64_t(w.out[2]) * computed);
+    const int32_t at_once = int32_t(std::clamp<int64_t>(block, 1, w.out[1]));
+    return {w.out[1], at_once, 1 + (2 * reach + at_once - 1) / at_once, frames, w.out[2] * ld};
+}
+
 int64_t State::allocate_frames() {
-    int64_t ring = 0, frame = 0, weights = 0;
+    int64_t computed = 0, summed = 0, weights = 0, frames = 0;
     for (const Step& step : program_.steps()) {
         if (step.kind != Kind::dynamic) continue;
         const Dynamic& d = step.dynamic;
-        const int64_t one = d.plane * padded(program_.values()[size_t(step.outputs[0])].channels);
-        frame = std::max(frame, one);
-        ring = std::max(ring, one * ring_of(frames_at_once(d.plane, d.frames), 1 << (d.time_options() - 1)));
-        weights = std::max(weights, 2 * most_options * padded(d.kept[0]));
+        const int64_t ld = padded(program_.values()[size_t(step.outputs[0])].channels);
+        for (int32_t t = 0; t < int32_t(d.time_options()); ++t) {
+            const int32_t now = (d.frames + (1 << t) - 1) >> t;
+            computed = std::max(computed, bands_of(step, now, now, d.kernel[0] / 2, ld).size());
+            if (d.time_options() > 1)
+                summed = std::max(summed, bands_of(step, d.frames, now, d.kernel[0] / 2, ld).size());
+        }
+        frames = std::max<int64_t>(frames, d.frames);
+        weights = std::max(weights, d.frames * 2 * int64_t(d.time_options()) * ld);
     }
-    frames_ = allocate<float>(ring);
-    summed_ = allocate<float>(frame);
+    frames_ = allocate<float>(computed);
+    summed_ = allocate<float>(summed);
     sums_of_frames_ = allocate<float>(weights);
-    return (ring + frame + weights) * 4;
+    made_.resize(size_t(frames));
+    return (computed + summed + weights) * 4;
 }
 
-// Frames from .. to of those that an option of time computes, into their places in the ring.
-void State::compute_frames(const Step& step, int32_t from, int32_t to, int32_t option, int32_t kept, float* ring,
-                           int64_t slots) {
+// A block of lines from `first` on, of the frames that an option of time computes.
+void State::compute_lines(const Step& step, int32_t first, int32_t option, int32_t kept, const Bands& bands) {
     const Dynamic& d = step.dynamic;
     const Rows in = rows(program_.values()[size_t(step.inputs[0])]);
-    const int64_t ld = padded(kept), n = (to - from) * d.plane;
-    const int32_t* list = everyone_.get() + from * d.plane;
-    if (option > 0) {
-        for (int32_t i = from; i < to; ++i)
-            std::memcpy(positions_.get() + (i - from) * d.plane, everyone_.get() + (int64_t(i) << option) * d.plane,
-                        size_t(d.plane) * sizeof(int32_t));
+    const int32_t width = step.convolution.window.out[2];
+    const int64_t ld = padded(kept), each = int64_t(bands.lines(first)) * width, n = each * bands.frames;
+    const int32_t* list = everyone_.get();
+    if (option > 0 || each < d.plane) {
+        for (int32_t i = 0; i < bands.frames; ++i)
+            std::memcpy(positions_.get() + i * each, everyone_.get() + (int64_t(i) << option) * d.plane + first * width,
+                        size_t(each) * sizeof(int32_t));
         list = positions_.get();
     }
-    float* out = ring + (from % slots) * d.plane * ld;  // blocks never end beyond the ring
+    float* out = frames_.get() + bands.at(0, first);
     over_chunks(step, list, n, [&](int thread, const int32_t* positions, int64_t now) {
         k_.convolve(step.convolution, in, positions, now, kept, out + (positions - list) * ld, ld,
                     workspaces_[size_t(thread)].scratch.get());
     });
 }
 
-// The rows of one output frame, the epilogue over them, and into the value.
-void State::emit_frame(const Step& step, int32_t frame, const float* z, int64_t stride, const Spread& how) {
+// The same block of the frames that are sums of computed ones.
+void State::sum_lines(const Step& step, int32_t first, int32_t kept, const Bands& computed, const Bands& summed) {
+    const int64_t positions = int64_t(computed.lines(first)) * step.convolution.window.out[2];
+    team_.run(step.dynamic.frames, [&](int, int64_t frame) {
+        const Made& made = made_[size_t(frame)];
+        if (made.plain) return;
+        FrameSum sum = made.sum;
+        for (int32_t s = 0; s < sum.count; ++s) sum.rows[s] = frames_.get() + computed.at(made.sources[s], first);
+        k_.sum_frames(sum, padded(kept), kept, positions, summed_.get() + summed.at(int32_t(frame), first));
+    });
+}
+
+// Lines from .. to of every frame: their channels, the epilogue over them, and into the value.
+void State::emit_lines(const Step& step, int32_t from, int32_t to, int64_t stride, const Bands& computed,
+                       const Bands& summed) {
     const int32_t id = step.outputs[0];
     const Value& out = program_.values()[size_t(id)];
     const std::vector<RowOp>& ops = bind_ops(step);
-    const int64_t ld = padded(out.channels), plane = step.dynamic.plane;
-    const int32_t* list = everyone_.get() + frame * plane;
-    count(out.announced) += over_chunks(step, list, plane, [&](int thread, const int32_t* positions, int64_t n) {
+    const Dynamic& d = step.dynamic;
+    const int64_t ld = padded(out.channels), width = step.convolution.window.out[2], most = rows_near(ld);
+    const int64_t pieces = team_.size() == 1 ? 1 : std::min<int64_t>(to - from, 1 + 4 * team_.size() / d.frames);
+    for (Workspace& space : workspaces_) space.announced = 0;
+    team_.run(d.frames * pieces, [&](int thread, int64_t task) {
         Workspace& space = workspaces_[size_t(thread)];
-        const int64_t most = std::max<int64_t>(8, 4096 / ld);  // rows that stay in the nearest cache
-        for (int64_t at = 0; at < n; at += most) {
-            const int64_t few = std::min(most, n - at);
-            float* fresh = space.fresh.get();
-            if (how.options)
-                k_.spread(how, z, stride, positions + at - list, few, fresh, ld);
-            else
-                std::memset(fresh, 0, size_t(few * ld) * sizeof(float));
-            if (!step.ops.empty())
-                k_.apply(ops.data(), int32_t(step.ops.size()), int32_t(out.channels), positions + at, few, fresh, ld);
-            space.announced += keep(out, id, positions + at, few, fresh, ld);
+        float* fresh = space.fresh.get();
+        const int32_t frame = int32_t(task / pieces), piece = int32_t(task % pieces);
+        const Made& made = made_[size_t(frame)];
+        const Bands& bands = made.plain ? computed : summed;
+        const float* z = (made.plain ? frames_ : summed_).get();
+        const int32_t source = made.plain ? made.sources[0] : frame, up = made.channels.kernel[0] / 2;
+        const int64_t end = (from + (to - from) * (piece + 1) / pieces) * width;
+        for (int64_t at = (from + (to - from) * piece / pieces) * width; at < end; at += most) {
+            const int64_t few = std::min(most, end - at);
+            if (!made.channels.options) std::memset(fresh, 0, size_t(few * ld) * sizeof(float));
+            for (int64_t i = 0; made.channels.options && i < few;) {
+                const int32_t y = int32_t((at + i) / width), x = int32_t((at + i) % width);
+                const float* lines[most_taps];
+                for (int32_t k = 0; k < made.channels.kernel[0]; ++k) {
+                    const int32_t row = y + k - up;
+                    lines[k] = row < 0 || row >= bands.height ? nullptr : z + bands.at(source, row);
+                }
+                const int64_t now = std::min(width - x, few - i);
+                k_.spread(made.channels, lines, stride, x, now, fresh + i * ld, ld);
+                i += now;
+            }
+            space.announced += finish(step, ops, everyone_.get() + frame * d.plane + at, few, fresh, ld);
         }
     });
+    for (const Workspace& space : workspaces_) count(out.announced) += space.announced;
+}
+
+// Nothing is left out: the convolution, times a weight.
+void State::run_undivided(const Step& step, const Spread& how) {
+    const Value& out = program_.values()[size_t(step.outputs[0])];
+    const Rows in = rows(program_.values()[size_t(step.inputs[0])]);
+    const std::vector<RowOp>& ops = bind_ops(step);
+    const int64_t ld = padded(out.channels);
+    count(out.announced) = over_chunks(step, everyone_.get(), out.positions, [&](int thread, const int32_t* list, int64_t n) {
+        Workspace& space = workspaces_[size_t(thread)];
+        float* fresh = space.fresh.get();
+        k_.convolve(step.convolution, in, list, n, int32_t(out.channels), fresh, ld, space.scratch.get());
+        k_.spread(how, &fresh, ld, 0, n, fresh, ld);
+        space.announced += finish(step, ops, list, n, fresh, ld);
+    });
+}
+
+// How a frame is made of computed ones, where t is the largest option of time in use.
+void State::make_frame(const Step& step, int32_t frame, int32_t t, const float* time, int32_t kept) {
+    const Dynamic& d = step.dynamic;
+    const int32_t options = int32_t(d.time_options());
+    const int64_t ld = padded(program_.values()[size_t(step.outputs[0])].channels);
+    Made& made = made_[size_t(frame)];
+    made.sum.count = 0;
+    made.plain = true;
+    const auto add = [&](int32_t source, float weight, const float* numbers) {
+        int32_t s = 0;
+        while (s < made.sum.count && made.sources[s] != source) ++s;
+        float* at = sums_of_frames_.get() + (int64_t(frame) * 2 * options + s) * ld;
+        if (s == made.sum.count) {
+            made.sources[made.sum.count++] = source;
+            made.sum.weights[s] = at;
+            std::memset(at, 0, size_t(padded(kept)) * sizeof(float));
+        }
+        made.plain = made.plain && !numbers && made.sum.count == 1;
+        for (int32_t i = 0; i < kept; ++i) at[i] += numbers ? weight * numbers[i] : weight;
+    };
+    for (int32_t k = t; k < options; ++k) {
+        if (!(time[k] > 0)) continue;
+        const int32_t group = frame >> k, j = frame & ((1 << k) - 1), groups = (d.frames + (1 << k) - 1) >> k;
+        const int64_t row = int64_t(j - 1) * program_.values()[size_t(step.outputs[0])].channels;
+        const float* before = j ? d.before[size_t(k) - 1] : nullptr;
+        const float* after = j ? d.after[size_t(k) - 1] : nullptr;
+        add(group << (k - t), time[k], before ? before + row : nullptr);
+        if (after) add(std::min(group + 1, groups - 1) << (k - t), time[k], after + row);
+    }
+    if (made.plain)
+        for (int32_t o = 0; o < made.channels.options; ++o) made.channels.weight[o] *= made.sum.weights[0][0];
 }
 
 void State::run_dynamic(const Step& step, bool first) {
@@ -118,14 +212,13 @@ void State::run_dynamic(const Step& step, bool first) {
     const int32_t t = first_used(time, time_options), c = first_used(channels, channel_options);
     Spread how{};
     const Window& w = step.convolution.window;
-    how.height = w.out[1];
     how.width = w.out[2];
     how.channels = int32_t(value.channels);
-    how.kernel[0] = d.kernel[0];
-    how.kernel[1] = d.kernel[1];
+    how.kernel[0] = how.kernel[1] = 1;
     if (t == time_options || c == channel_options) {  // no option has a weight
-        for (int32_t frame = 0; frame < d.frames; ++frame) emit_frame(step, frame, nullptr, 0, how);
-        return;
+        for (int32_t frame = 0; frame < d.frames; ++frame) made_[size_t(frame)] = Made{{}, {}, true, how};
+        const Bands none = bands_of(step, d.frames, d.frames, 0, 0);
+        return emit_lines(step, 0, w.out[1], 0, none, none);
     }
     const int32_t kept = d.kept[size_t(c)], computed = (d.frames + (1 << t) - 1) >> t;
     dynamic_macs_ = d.macs / d.frames / value.channels * computed * kept;
@@ -134,67 +227,34 @@ void State::run_dynamic(const Step& step, bool first) {
         how.kept[how.options] = d.kept[size_t(k)];
         how.filters[how.options] = k ? d.filters[size_t(k) - 1] : nullptr;
         how.weight[how.options++] = channels[k];
-        if (k) dynamic_macs_ += d.kernel[0] * d.kernel[1] * (value.channels - d.kept[size_t(k)]) * value.positions;
+        if (k == 0) continue;
+        std::copy(d.kernel, d.kernel + 2, how.kernel);
+        dynamic_macs_ += d.kernel[0] * d.kernel[1] * (value.channels - d.kept[size_t(k)]) * value.positions;
     }
-    int32_t farthest = t;
+    bool divided = how.kernel[0] * how.kernel[1] > 1 || how.options > 1 || kept < how.channels;
     for (int32_t k = t; k < time_options; ++k) {
         if (!(time[k] > 0)) continue;
-        farthest = k;
+        divided = divided || k > 0;
         const int64_t taps = k ? (d.before[size_t(k) - 1] != nullptr) + (d.after[size_t(k) - 1] != nullptr) : 0;
         dynamic_macs_ += taps * (d.frames - ((d.frames + (1 << k) - 1) >> k)) * d.plane * kept;
     }
-    const int32_t at_once = frames_at_once(d.plane, computed);
-    const int64_t slots = ring_of(at_once, 1 << (farthest - t)), stride = padded(kept);
-    float* ring = frames_.get();
-    const auto slot = [&](int32_t i) { return ring + (i % slots) * d.plane * stride; };
-    int32_t next = 0;
+    if (!divided) {
+        how.weight[0] *= time[0];
+        return run_undivided(step, how);
+    }
     for (int32_t frame = 0; frame < d.frames; ++frame) {
-        // The computed frames it is made of, and the weights of each.
-        FrameSum sum{};
-        int32_t sources[2 * most_options], last = 0;
-        bool plain = true;
-        const auto add = [&](int32_t source, float weight, const float* numbers) {
-            int32_t s = 0;
-            while (s < sum.count && sources[s] != source) ++s;
-            float* at = sums_of_frames_.get() + s * padded(d.kept[0]);
-            if (s == sum.count) {
-                sources[sum.count++] = source;
-                sum.weights[s] = at;
-                std::memset(at, 0, size_t(stride) * sizeof(float));
-            }
-            plain = plain && !numbers && sum.count == 1;
-            for (int64_t i = 0; i < kept; ++i) at[i] += numbers ? weight * numbers[i] : weight;
-            last = std::max(last, source);
-        };
-        for (int32_t k = t; k < time_options; ++k) {
-            if (!(time[k] > 0)) continue;
-            const int32_t group = frame >> k, j = frame & ((1 << k) - 1), groups = (d.frames + (1 << k) - 1) >> k;
-            const size_t row = size_t(j - 1) * size_t(value.channels);
-            const float* before = j ? d.before[size_t(k) - 1] : nullptr;
-            const float* after = j ? d.after[size_t(k) - 1] : nullptr;
-            add(group << (k - t), time[k], before ? before + row : nullptr);
-            if (after) add(std::min(group + 1, groups - 1) << (k - t), time[k], after + row);
-        }
-        while (next <= last) {
-            const int32_t to = std::min(next + at_once, computed);
-            compute_frames(step, next, to, t, kept, ring, slots);
-            next = to;
-        }
-        Spread own = how;
-        const float* z = slot(sources[0]);
-        if (plain) {
-            for (int32_t o = 0; o < own.options; ++o) own.weight[o] *= sum.weights[0][0];
-        } else {
-            for (int32_t s = 0; s < sum.count; ++s) sum.rows[s] = slot(sources[s]);
-            team_.run(int64_t(team_.size()), [&](int, int64_t task) {
-                const int64_t from = d.plane * task / team_.size(), to = d.plane * (task + 1) / team_.size();
-                FrameSum part = sum;
-                for (int32_t s = 0; s < part.count; ++s) part.rows[s] += from * stride;
-                k_.sum_frames(part, stride, kept, to - from, summed_.get() + from * stride);
-            });
-            z = summed_.get();
-        }
-        emit_frame(step, frame, z, stride, own);
+        made_[size_t(frame)].channels = how;
+        make_frame(step, frame, t, time, kept);
+    }
+    const int32_t reach = how.kernel[0] / 2;
+    const Bands bands = bands_of(step, computed, computed, reach, padded(kept));
+    const Bands summed = bands_of(step, d.frames, computed, reach, padded(kept));
+    for (int32_t at = 0, done = 0; at < bands.height; at += bands.at_once) {
+        compute_lines(step, at, t, kept, bands);
+        sum_lines(step, at, kept, bands, summed);
+        const int32_t end = at + bands.lines(at), ready = end == bands.height ? end : end - reach;
+        if (ready > done) emit_lines(step, done, ready, padded(kept), bands, summed);
+        done = std::max(done, ready);
     }
 }
 

@@ -29,6 +29,8 @@ State::State(const Program& program, int threads)
             chunk = k_.convolve_chunk(step.convolution);
             most_scratch = std::max(most_scratch, k_.convolve_scratch_bytes(step.convolution));
         }
+        if (step.kind == Kind::dynamic)
+            chunk = std::max(chunk, rows_near(padded(program_.values()[size_t(step.outputs[0])].channels)));
         if (step.kind == Kind::input) slots = std::max(slots, size_t(step.slot) + 1);
         for (int32_t id : step.outputs)
             most_fresh = std::max(most_fresh, chunk * padded(program.values()[size_t(id)].channels));
@@ -233,10 +235,18 @@ void State::run_rows(const Step& step, bool first) {
     count(out.announced) = over_chunks(step, positions, n, [&](int thread, const int32_t* list, int64_t now) {
         Workspace& space = workspaces_[size_t(thread)];
         produce(step, thread, list, now, ld);
-        if (!step.ops.empty())
-            k_.apply(ops.data(), int32_t(step.ops.size()), int32_t(out.channels), list, now, space.fresh.get(), ld);
-        space.announced += keep(out, id, list, now, space.fresh.get(), ld);
+        space.announced += finish(step, ops, list, now, space.fresh.get(), ld);
     });
+}
+
+// The epilogue over fresh rows, and into the value; returns how many were announced.
+int64_t State::finish(const Step& step, const std::vector<RowOp>& ops, const int32_t* positions, int64_t n, float* fresh,
+                      int64_t ld) {
+    const int32_t id = step.outputs[0];
+    const Value& out = program_.values()[size_t(id)];
+    if (!step.ops.empty())
+        k_.apply(ops.data(), int32_t(step.ops.size()), int32_t(out.channels), positions, n, fresh, ld);
+    return keep(out, id, positions, n, fresh, ld);
 }
 
 }  // namespace saccade

@@ -92,11 +92,18 @@ private:
     void score_touched(const Step& step, const int32_t* touched, int64_t n, uint8_t* fires);
     enum class Source { whole, change, sum };  // of fresh rows: the convolution of x, of r, or z as it is
     void run_source(const Step& step, Source source, const int32_t* positions, int64_t n);
+    struct Bands;
+    Bands bands_of(const Step& step, int32_t frames, int32_t computed, int32_t reach, int64_t ld) const;
     int64_t allocate_frames();  // bytes
     void run_dynamic(const Step& step, bool first);
-    void compute_frames(const Step& step, int32_t from, int32_t to, int32_t option, int32_t kept, float* ring,
-                        int64_t slots);
-    void emit_frame(const Step& step, int32_t frame, const float* rows, int64_t stride, const Spread& how);
+    void run_undivided(const Step& step, const Spread& how);
+    void make_frame(const Step& step, int32_t frame, int32_t t, const float* time, int32_t kept);
+    void compute_lines(const Step& step, int32_t first, int32_t option, int32_t kept, const Bands& bands);
+    void sum_lines(const Step& step, int32_t first, int32_t kept, const Bands& computed, const Bands& summed);
+    void emit_lines(const Step& step, int32_t from, int32_t to, int64_t stride, const Bands& computed,
+                    const Bands& summed);
+    int64_t finish(const Step& step, const std::vector<RowOp>& ops, const int32_t* positions, int64_t n, float* fresh,
+                   int64_t ld);
     void find_change(size_t changing);
     void clear_change(size_t changing);
     template <class Work>
@@ -127,7 +134,14 @@ private:
     Aligned<uint8_t> touched_;        // of the gated step that runs
     Aligned<float> scores_;
     int64_t fired_ = 0, deciding_ = 0;  // of the gated step that ran: positions, macs
-    Aligned<float> frames_, summed_, sums_of_frames_;  // of the dynamic step that runs: computed frames, a frame, weights
+    struct Made {  // a frame of a dynamic step: a sum of computed frames, or one of them as it is, and its channels
+        FrameSum sum{};
+        int32_t sources[2 * most_options];
+        bool plain = true;
+        Spread channels{};
+    };
+    std::vector<Made> made_;  // of the dynamic step that runs
+    Aligned<float> frames_, summed_, sums_of_frames_;  // of it: lines of computed frames, of their sums, the sums' weights
     int64_t dynamic_macs_ = 0;                         // of the dynamic step that ran
     int64_t outside_macs_ = 0;
     bool reference_ = false;            // a reference frame: nothing is compared with a record
@@ -149,6 +163,9 @@ private:
 };
 
 constexpr int64_t rows_per_chunk = 256;  // positions per call of what is no convolution
+
+// Rows that stay in the nearest cache.
+inline int64_t rows_near(int64_t ld) { return std::max<int64_t>(8, 4096 / ld); }
 
 // Calls work(thread, positions, how many) for pieces of a list; returns what all threads announced.
 template <class Work>

@@ -24,15 +24,14 @@ struct Inside {
     int32_t taps[most_taps];
 };
 
-SACCADE_INLINE void find_inside(const Spread& s, const float* frame, int64_t stride, int32_t y, int32_t x, Inside& in) {
+SACCADE_INLINE void find_inside(const Spread& s, const float* const* lines, int64_t stride, int32_t x, Inside& in) {
     in.count = 0;
     for (int32_t i = 0; i < s.kernel[0]; ++i) {
-        const int32_t row = y + i - s.kernel[0] / 2;
-        if (row < 0 || row >= s.height) continue;
+        if (!lines[i]) continue;
         for (int32_t j = 0; j < s.kernel[1]; ++j) {
             const int32_t column = x + j - s.kernel[1] / 2;
             if (column < 0 || column >= s.width) continue;
-            in.rows[in.count] = frame + (int64_t(row) * s.width + column) * stride;
+            in.rows[in.count] = lines[i] + column * stride;
             in.taps[in.count++] = i * s.kernel[1] + j;
         }
     }
@@ -45,12 +44,12 @@ SACCADE_INLINE void add(float* out, Vec v, bool fresh, int64_t left) {
 
 }  // namespace
 
-void spread(const Spread& s, const float* frame, int64_t stride, int64_t first, int64_t count, float* out, int64_t ld) {
+void spread(const Spread& s, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
+            int64_t ld) {
     Inside in;
-    for (int64_t i = 0; i < count; ++i, out += ld) {
-        const int64_t p = first + i;
-        const float* z = frame + p * stride;
-        find_inside(s, frame, stride, int32_t(p / s.width), int32_t(p % s.width), in);
+    for (int32_t x = first; x < first + count; ++x, out += ld) {
+        const float* z = lines[s.kernel[0] / 2] + x * stride;
+        find_inside(s, lines, stride, x, in);
         for (int32_t o = 0; o < s.options; ++o) {
             const Vec weight = splat(s.weight[o]);
             const int64_t kept = s.kept[o], rest = s.channels - kept;

@@ -39,7 +39,8 @@ void accumulate(float* sum, int32_t channels, int32_t add, const int32_t* positi
 
 // dynamic.cpp
 void sum_frames(const FrameSum&, int64_t stride, int32_t channels, int64_t positions, float* out);
-void spread(const Spread&, const float* frame, int64_t stride, int64_t first, int64_t count, float* out, int64_t ld);
+void spread(const Spread&, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
+            int64_t ld);
 
 // masks.cpp
 void dilate(const Window&, int32_t transposed, const uint8_t* in, uint8_t* out);
