@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,8 @@ def converted(name: str, what: Reduce) -> tuple[nn.Module, Tensor, Tensor, Polic
             nn.init.normal_(gate.outer.weight)
             gate.outer.bias.data.mul_(0.1)
             gate.norm.running_var.fill_(0.05)
+            for numbers in module.cheap.parameters():  # off what they start from, a straight line
+                numbers.data.add_(torch.randn_like(numbers), alpha=0.3)
             if not module.name.endswith(("depthwise", "conv2")):  # beside those what they read goes on, too
                 ends = [n for n in (module.space.time, module.space.channels) if n > 1]
                 gate.outer.bias.data[[ends[0] - 1, sum(ends) - 1]] = 12.0  # the last option is always in use
@@ -78,7 +81,7 @@ WAYS = [
 def test_a_plan_follows_the_gates(name: str, what: Reduce, executor: Any) -> None:
     model, clips, wanted, policies = converted(name, what)
     pairs = {tuple(pair) for use in policies.reduced for pair in torch.stack(use.largest(), 1).tolist()}
-    assert len(pairs) > 2
+    assert len(pairs) > 1
     stream = Stream(make_plan(model, clips[:1]), executor=executor)
     for b, (clip, outputs) in enumerate(zip(clips, wanted, strict=True)):
         stream.reset()  # every step computes every position: the rest of the network costs what it always does
@@ -89,6 +92,25 @@ def test_a_plan_follows_the_gates(name: str, what: Reduce, executor: Any) -> Non
             assert use.cheap_macs is not None
             saved += use.macs * (1 - float(use.share()[b])) - float(use.cheap_macs[b])
         assert stream.cost.dense_macs - stream.cost.executed_macs == pytest.approx(saved)
+
+
+@pytest.mark.parametrize("time", [0, 1])
+@pytest.mark.parametrize("channels", [0, 1])
+def test_one_option_alone_with_a_weight(time: int, channels: int, executor: Any) -> None:
+    model, clips = network("larger")
+    convert(model, Reduce(), example=clips[:1])
+    biases = torch.full((2, 2), -1.0)
+    biases[0, time], biases[1, channels] = 1.2, 0.9
+    for module in model.modules():
+        if hasattr(module, "cheap"):
+            gate: Any = module.gate
+            gate.outer.weight.data.zero_()
+            gate.outer.bias.data.copy_(biases.flatten())
+    stream = Stream(make_plan(model, clips[:1]), executor=executor)
+    with torch.no_grad():
+        outputs, policies = ReducedModel(model)(clips[:1])
+    assert {tuple(int(each) for each in use.largest()) for use in policies.reduced} == {(time, channels)}
+    torch.testing.assert_close(stream(clips[:1]), outputs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["clips", "pictures"])
@@ -124,6 +146,31 @@ def test_threads_and_instruction_sets_agree(name: str) -> None:
         found = one(clip[None])
         assert torch.equal(found, three(clip[None]))
         torch.testing.assert_close(found[0], outputs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_sums_over_lines_are_those_of_the_value_wherever_it_comes_from(loaded: bool, tmp_path: Path) -> None:
+    """A dynamic convolution sums its lines along the way; what was loaded is summed again where that is asked for."""
+    if not cpu.native_module():
+        pytest.skip("there is no native engine")
+    model, clips, _, _ = converted("larger", Reduce())
+    plan = make_plan(model, clips[:1])
+    stream = Stream(plan, executor="native")
+    wanted = stream(clips[:1])
+    if loaded:
+        stream.state.save(tmp_path / "state")
+        stream = Stream(plan, executor="native")
+        stream(clips[1:2])
+        stream.state.load(tmp_path / "state")
+    makers = {step.outputs[0]: step for step in plan.steps}
+    sums = [s for s in plan.steps if s.name.endswith("sum") and "dynamic" in makers[s.calls[0].values()[0]].name]
+    assert len(sums) > 3
+    forced = {step.outputs[0]: plan.values[step.outputs[0]].full_mask(True) for step in sums}
+    done = stream._executor.run(stream.state, [clips[:1]], stream.settings, forced=forced)
+    assert torch.equal(plan.structured(done.outputs), wanted)
+    for step in sums:
+        value, found = (stream.state.values[name] for name in (step.calls[0].values()[0], step.outputs[0]))
+        torch.testing.assert_close(found.flatten(), value.double().sum(-1).flatten().float(), rtol=1e-4, atol=1e-4)
 
 
 @every_isa

@@ -293,6 +293,8 @@ struct Kernels {
     // frame. Elements of a row beyond the channels are left alone.
     void (*spread)(const Spread&, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
                    int64_t ld);
+    // sum += rows; the sum has whole vectors.
+    void (*add_rows)(const float* rows, int64_t ld, int64_t count, int32_t channels, float* sum);
 
     // Masks: one byte per position, 0 or 1.
     // out[p] |= any announced input under the window of p; `out` is (batch, out...), `in` (batch, in...).

@@ -1,5 +1,5 @@
-// A step that is a dynamic convolution (VA-RED2): the largest options in use are computed, a few lines of all frames at a
-// time, and what they leave out is rebuilt while those lines are near.
+// A step that is a dynamic convolution (VA-RED2): the largest options in use are computed, a few lines of all frames at
+// a time, and what they leave out is rebuilt while those lines are near.
 #include <algorithm>
 #include <cstring>
 
@@ -41,7 +41,8 @@ State::Bands State::bands_of(const Step& step, int32_t frames, int32_t computed,
 }
 
 int64_t State::allocate_frames() {
-    int64_t computed = 0, summed = 0, weights = 0, frames = 0;
+    line_sums_.resize(program_.line_sums().size());
+    int64_t computed = 0, summed = 0, weights = 0, frames = 0, sums = 0;
     for (const Step& step : program_.steps()) {
         if (step.kind != Kind::dynamic) continue;
         const Dynamic& d = step.dynamic;
@@ -54,12 +55,15 @@ int64_t State::allocate_frames() {
         }
         frames = std::max<int64_t>(frames, d.frames);
         weights = std::max(weights, d.frames * 2 * int64_t(d.time_options()) * ld);
+        if (d.sums < 0) continue;
+        line_sums_[size_t(d.sums)].rows = allocate<float>(sums_of(step));
+        sums += sums_of(step);
     }
     frames_ = allocate<float>(computed);
     summed_ = allocate<float>(summed);
     sums_of_frames_ = allocate<float>(weights);
     made_.resize(size_t(frames));
-    return (computed + summed + weights) * 4;
+    return (computed + summed + weights + sums) * 4;
 }
 
 // A block of lines from `first` on, of the frames that an option of time computes.
@@ -128,6 +132,7 @@ void State::emit_lines(const Step& step, int32_t from, int32_t to, int64_t strid
                 i += now;
             }
             space.announced += finish(step, ops, everyone_.get() + frame * d.plane + at, few, fresh, ld);
+            add_to_lines(step, frame * d.plane + at, few, fresh, ld);
         }
     });
     for (const Workspace& space : workspaces_) count(out.announced) += space.announced;
@@ -138,14 +143,66 @@ void State::run_undivided(const Step& step, const Spread& how) {
     const Value& out = program_.values()[size_t(step.outputs[0])];
     const Rows in = rows(program_.values()[size_t(step.inputs[0])]);
     const std::vector<RowOp>& ops = bind_ops(step);
-    const int64_t ld = padded(out.channels);
-    count(out.announced) = over_chunks(step, everyone_.get(), out.positions, [&](int thread, const int32_t* list, int64_t n) {
+    const int64_t ld = padded(out.channels), width = step.convolution.window.out[2];
+    const int64_t chunk = k_.convolve_chunk(step.convolution);
+    const int64_t lines = out.positions / width, share = team_.size() == 1 ? lines : 1 + lines / (2 * team_.size());
+    const int64_t task = std::clamp<int64_t>(chunk / width, 1, share) * width;  // whole lines
+    for (Workspace& space : workspaces_) space.announced = 0;
+    team_.run((out.positions + task - 1) / task, [&](int thread, int64_t number) {
         Workspace& space = workspaces_[size_t(thread)];
         float* fresh = space.fresh.get();
-        k_.convolve(step.convolution, in, list, n, int32_t(out.channels), fresh, ld, space.scratch.get());
-        k_.spread(how, &fresh, ld, 0, n, fresh, ld);
-        space.announced += finish(step, ops, list, n, fresh, ld);
+        const int64_t end = std::min((number + 1) * task, out.positions);
+        for (int64_t at = number * task; at < end; at += chunk) {
+            const int64_t n = std::min(chunk, end - at);
+            const int32_t* list = everyone_.get() + at;
+            k_.convolve(step.convolution, in, list, n, int32_t(out.channels), fresh, ld, space.scratch.get());
+            k_.spread(how, &fresh, ld, 0, n, fresh, ld);
+            space.announced += finish(step, ops, list, n, fresh, ld);
+            add_to_lines(step, at, n, fresh, ld);
+        }
     });
+    for (const Workspace& space : workspaces_) count(out.announced) += space.announced;
+}
+
+// Rows from position `at` on, to the sums of their lines, which no other thread adds to.
+void State::add_to_lines(const Step& step, int64_t at, int64_t n, const float* fresh, int64_t ld) {
+    if (step.dynamic.sums < 0) return;
+    const int32_t channels = int32_t(program_.values()[size_t(step.outputs[0])].channels);
+    const int64_t width = step.convolution.window.out[2];
+    float* sums = line_sums_[size_t(step.dynamic.sums)].rows.get();
+    for (int64_t i = 0; i < n;) {
+        const int64_t now = std::min(width - (at + i) % width, n - i);
+        k_.add_rows(fresh + i * ld, ld, now, channels, sums + (at + i) / width * ld);
+        i += now;
+    }
+}
+
+// Numbers of the sums of a step's lines.
+int64_t State::sums_of(const Step& step) const {
+    const Value& value = program_.values()[size_t(step.outputs[0])];
+    return value.positions / step.convolution.window.out[2] * padded(value.channels);
+}
+
+// They begin at 0, and are right once every row was added.
+void State::begin_sums(const Step& step) {
+    if (step.dynamic.sums < 0) return;
+    LineSums& sums = line_sums_[size_t(step.dynamic.sums)];
+    std::memset(sums.rows.get(), 0, size_t(sums_of(step)) * sizeof(float));
+    sums.valid = true;
+}
+
+// The same from the value, which somebody else has filled.
+void State::sum_again(int32_t sums) {
+    const Step& step = program_.steps()[size_t(program_.line_sums()[size_t(sums)])];
+    const Value& value = program_.values()[size_t(step.outputs[0])];
+    const int64_t ld = padded(value.channels), most = rows_near(ld);
+    float* fresh = workspaces_[0].fresh.get();
+    begin_sums(step);
+    for (int64_t at = 0; at < value.positions; at += most) {
+        const int64_t n = std::min(most, value.positions - at);
+        k_.load(rows(value), int32_t(value.channels), nullptr, 0, everyone_.get() + at, n, fresh, ld);
+        add_to_lines(step, at, n, fresh, ld);
+    }
 }
 
 // How a frame is made of computed ones, where t is the largest option of time in use.
@@ -184,7 +241,6 @@ void State::make_frame(const Step& step, int32_t frame, int32_t t, const float* 
 void State::run_dynamic(const Step& step, bool first) {
     const int32_t id = step.outputs[0];
     const Value& value = program_.values()[size_t(id)];
-    const Dynamic& d = step.dynamic;
     clear(value.announced);
     dynamic_macs_ = 0;
     if (!first) {
@@ -196,7 +252,14 @@ void State::run_dynamic(const Step& step, bool first) {
     std::memset(masks_[size_t(value.active)], 1, size_t(value.positions));
     count(value.active) = value.positions;
     ledger_.whole[size_t(step.plan_step)] = 1;
+    begin_sums(step);
+    fill(step);
+}
 
+// All of a dynamic step's value, by the options that have a weight.
+void State::fill(const Step& step) {
+    const Value& value = program_.values()[size_t(step.outputs[0])];
+    const Dynamic& d = step.dynamic;
     float time[most_options] = {1}, channels[most_options] = {1};
     const auto read = [this](int32_t from, float* into) {
         if (from < 0) return;

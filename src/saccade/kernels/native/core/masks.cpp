@@ -159,6 +159,7 @@ void State::rebuild_move(const Step& step) {
 void State::rebuild() {
     for (const Step& step : program_.steps())
         if (step.kind == Kind::move) rebuild_move(step);
+    for (LineSums& sums : line_sums_) sums.valid = false;
 }
 
 }  // namespace saccade

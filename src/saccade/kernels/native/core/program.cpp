@@ -79,6 +79,31 @@ Step& Program::add_step(Kind kind, int32_t plan_step) {
 void Program::finish() {
     steps_.assign(building_.begin(), building_.end());
     place_changes();
+    find_line_sums();
+}
+
+// Which dynamic steps are followed by sums over the lines of their frames (the means over space that gates read begin
+// with them): summed while the rows are near, they cost no pass over all of them.
+void Program::find_line_sums() {
+    const auto lines = [](const Reduction& r, int64_t positions) {
+        for (int64_t i = 0; i < positions; ++i)
+            if (r.members[i] != i) return false;
+        return r.kind == Reduce::sum && r.type == Type::f32;
+    };
+    for (Step& reduce : steps_) {
+        if (reduce.kind != Kind::reduce) continue;
+        for (size_t i = 0; i < steps_.size(); ++i) {
+            if (steps_[i].kind != Kind::dynamic || steps_[i].outputs[0] != reduce.inputs[0]) continue;
+            Dynamic& d = steps_[i].dynamic;
+            if (reduce.reduction.count != steps_[i].convolution.window.out[2]) continue;
+            if (!lines(reduce.reduction, d.frames * d.plane)) continue;
+            if (d.sums < 0) {
+                d.sums = int32_t(line_sums_.size());
+                line_sums_.push_back(int32_t(i));
+            }
+            reduce.summed = d.sums;
+        }
+    }
 }
 
 void Program::place_changes() {

@@ -79,6 +79,7 @@ struct Dynamic {
     std::vector<const float*> filters;        // per option of channels but the first, as of `Spread`
     int32_t kernel[2] = {1, 1};        // of the filters
     int64_t macs = 0;                  // of the convolution at every position
+    int32_t sums = -1;                 // of `Program::line_sums`: the sums over each line are made along with it
 
     size_t time_options() const { return before.size() + 1; }
 };
@@ -107,6 +108,7 @@ struct Step {
     Pooling pooling{};
     Interpolation interpolation{};
     Reduction reduction{};
+    int32_t summed = -1;           // reduce: of `Program::line_sums`, which has what it gives
     Normalisation normalisation{};
     const int32_t* map = nullptr;  // load
     int32_t broadcast = 0;         // load
@@ -137,6 +139,7 @@ public:
     const std::vector<int64_t>& change_slots() const { return change_slots_; }  // bytes each
     int32_t add_sum(int32_t value);  // the value whose step keeps z apart; returns its place in `sums`
     const std::vector<int32_t>& sums() const { return sums_; }
+    const std::vector<int32_t>& line_sums() const { return line_sums_; }  // dynamic steps
     Step& add_step(Kind kind, int32_t plan_step);  // stays where it is until `finish`
     void finish();                                 // no step is added afterwards
     Value& value(int32_t id);
@@ -151,6 +154,7 @@ public:
 private:
     int32_t add_mask(int64_t positions);
     void place_changes();
+    void find_line_sums();
 
     const Kernels& kernels_;
     std::vector<Value> values_;
@@ -159,7 +163,7 @@ private:
     std::vector<int64_t> buffers_, masks_;
     std::vector<PlanRow> rows_;
     std::vector<Changing> changing_;
-    std::vector<int32_t> sums_;
+    std::vector<int32_t> sums_, line_sums_;
     std::vector<int64_t> change_slots_;
     std::vector<Aligned<char>> owned_;
     int64_t weight_bytes_ = 0;

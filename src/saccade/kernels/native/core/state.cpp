@@ -199,7 +199,14 @@ void State::produce(const Step& step, int thread, const int32_t* positions, int6
             break;
         case Kind::pool: k_.pool(step.pooling, in, positions, n, out, ld); break;
         case Kind::interpolate: k_.interpolate(step.interpolation, in, positions, n, out, ld); break;
-        case Kind::reduce: k_.reduce(step.reduction, in, positions, n, out, ld); break;
+        case Kind::reduce:
+            if (step.summed < 0) {
+                k_.reduce(step.reduction, in, positions, n, out, ld);
+                break;
+            }
+            for (int64_t i = 0; i < n; ++i)
+                std::copy_n(line_sums_[size_t(step.summed)].rows.get() + positions[i] * ld, ld, out + i * ld);
+            break;
         case Kind::normalise: k_.normalise(step.normalisation, in, positions, n, out, ld); break;
         default:
             k_.load(in, int32_t(program_.values()[size_t(step.outputs[0])].channels), step.map, step.broadcast,
@@ -232,6 +239,7 @@ void State::run_rows(const Step& step, bool first) {
     const int32_t* positions = (whole ? everyone_ : positions_).get();
     const std::vector<RowOp>& ops = bind_ops(step);
     const int64_t ld = padded(out.channels);
+    if (step.summed >= 0 && !line_sums_[size_t(step.summed)].valid) sum_again(step.summed);
     count(out.announced) = over_chunks(step, positions, n, [&](int thread, const int32_t* list, int64_t now) {
         Workspace& space = workspaces_[size_t(thread)];
         produce(step, thread, list, now, ld);

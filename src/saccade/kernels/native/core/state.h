@@ -96,12 +96,17 @@ private:
     Bands bands_of(const Step& step, int32_t frames, int32_t computed, int32_t reach, int64_t ld) const;
     int64_t allocate_frames();  // bytes
     void run_dynamic(const Step& step, bool first);
+    void fill(const Step& step);
     void run_undivided(const Step& step, const Spread& how);
     void make_frame(const Step& step, int32_t frame, int32_t t, const float* time, int32_t kept);
     void compute_lines(const Step& step, int32_t first, int32_t option, int32_t kept, const Bands& bands);
     void sum_lines(const Step& step, int32_t first, int32_t kept, const Bands& computed, const Bands& summed);
     void emit_lines(const Step& step, int32_t from, int32_t to, int64_t stride, const Bands& computed,
                     const Bands& summed);
+    void add_to_lines(const Step& step, int64_t at, int64_t n, const float* fresh, int64_t ld);
+    int64_t sums_of(const Step& step) const;
+    void begin_sums(const Step& step);
+    void sum_again(int32_t sums);
     int64_t finish(const Step& step, const std::vector<RowOp>& ops, const int32_t* positions, int64_t n, float* fresh,
                    int64_t ld);
     void find_change(size_t changing);
@@ -141,6 +146,11 @@ private:
         Spread channels{};
     };
     std::vector<Made> made_;  // of the dynamic step that runs
+    struct LineSums {
+        Aligned<float> rows;  // one per line
+        bool valid = false;   // they are those of the value
+    };
+    std::vector<LineSums> line_sums_;  // of each of `Program::line_sums`
     Aligned<float> frames_, summed_, sums_of_frames_;  // of it: lines of computed frames, of their sums, the sums' weights
     int64_t dynamic_macs_ = 0;                         // of the dynamic step that ran
     int64_t outside_macs_ = 0;

@@ -15,6 +15,14 @@ void sum_frames(const FrameSum& sum, int64_t stride, int32_t channels, int64_t p
     }
 }
 
+void add_rows(const float* rows, int64_t ld, int64_t count, int32_t channels, float* sum) {
+    for (int64_t c = 0; c < channels; c += lanes) {
+        Vec v = load(sum + c);
+        for (int64_t i = 0; i < count; ++i) v += load(rows + i * ld + c);
+        store(sum + c, v);
+    }
+}
+
 namespace {
 
 // The taps of a filter that lie inside the frame at one position.

@@ -41,6 +41,7 @@ void accumulate(float* sum, int32_t channels, int32_t add, const int32_t* positi
 void sum_frames(const FrameSum&, int64_t stride, int32_t channels, int64_t positions, float* out);
 void spread(const Spread&, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
             int64_t ld);
+void add_rows(const float* rows, int64_t ld, int64_t count, int32_t channels, float* sum);
 
 // masks.cpp
 void dilate(const Window&, int32_t transposed, const uint8_t* in, uint8_t* out);

@@ -27,6 +27,7 @@ const Kernels kernel_list = {
     accumulate,
     sum_frames,
     spread,
+    add_rows,
     dilate,
     mask_or,
     mask_or_map,
