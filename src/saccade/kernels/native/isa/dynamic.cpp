@@ -50,14 +50,14 @@ SACCADE_INLINE void add(float* out, Vec v, bool fresh, int64_t left) {
     store_part(out, fresh ? v : v + load_part(out, left), left);
 }
 
-}  // namespace
-
-void spread(const Spread& s, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
-            int64_t ld) {
+// `point`: filters have one tap, which lies inside everywhere.
+template <bool point>
+void spread_line(const Spread& s, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
+                 int64_t ld) {
     Inside in;
     for (int32_t x = first; x < first + count; ++x, out += ld) {
-        const float* z = lines[s.kernel[0] / 2] + x * stride;
-        find_inside(s, lines, stride, x, in);
+        const float* z = lines[point ? 0 : s.kernel[0] / 2] + x * stride;
+        if (!point) find_inside(s, lines, stride, x, in);
         for (int32_t o = 0; o < s.options; ++o) {
             const Vec weight = splat(s.weight[o]);
             const int64_t kept = s.kept[o], rest = s.channels - kept;
@@ -70,9 +70,9 @@ void spread(const Spread& s, const float* const* lines, int64_t stride, int32_t 
                 for (int64_t c = 0; c < here; c += lanes) {
                     const int64_t left = here - c;
                     Vec v = splat(0.0f);
-                    for (int32_t t = 0; t < in.count; ++t) {
-                        const float* filter = s.filters[o] + in.taps[t] * rest + from + c;
-                        const float* source = in.rows[t] + c;
+                    for (int32_t t = 0; t < (point ? 1 : in.count); ++t) {
+                        const float* filter = s.filters[o] + (point ? 0 : in.taps[t]) * rest + from + c;
+                        const float* source = (point ? z : in.rows[t]) + c;
                         v = left >= lanes ? fma(load(filter), load(source), v)
                                           : fma(load_part(filter, left), load_part(source, left), v);
                     }
@@ -81,6 +81,14 @@ void spread(const Spread& s, const float* const* lines, int64_t stride, int32_t 
             }
         }
     }
+}
+
+}  // namespace
+
+void spread(const Spread& s, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
+            int64_t ld) {
+    const bool point = s.kernel[0] * s.kernel[1] == 1;
+    (point ? spread_line<true> : spread_line<false>)(s, lines, stride, first, count, out, ld);
 }
 
 }  // namespace SACCADE_ISA_NAMESPACE
