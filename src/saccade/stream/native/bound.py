@@ -150,7 +150,8 @@ class Bound:
             announced[name] = self._masks[told].view(spec.mask_shape)
         self.memory = Memory(values, active, announced)
         specs = [(slot, self.plan.values[name]) for slot, name in enumerate(self.plan.inputs)]
-        self._last = {slot: torch.empty(spec.shape) for slot, spec in specs if spec.dtype == "float32"}
+        compared = [] if self.alone else specs
+        self._last = {slot: torch.empty(spec.shape) for slot, spec in compared if spec.dtype == "float32"}
         self._compare_everything()
 
     def _buffers(self) -> list[Tensor]:
