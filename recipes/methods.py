@@ -72,7 +72,7 @@ class Method:
 
     def apply(self, network: nn.Module, example: Tensor) -> nn.Module:
         """Change a trained network (in place), and return it, or what runs it; `example` are pictures (N, 3, H, W)."""
-        gate = Gumbel(bias=self.bias, magnitude=self.name.endswith("magnitude"))
+        gate = Gumbel(bias=self.bias, magnitude="magnitude" in self.name.split("+"))
         what = Skip(gate, block=self.block, form=self.form)
         if "svd" in self.name:
             kind = "spatial" if "spatial" in self.name else "weight"

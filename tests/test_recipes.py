@@ -21,7 +21,7 @@ from recipes.pose_clips import cut, light, mirror, turn
 from saccade.errors import RecipeError
 from saccade.graph.conversion import Converted
 from saccade.reduce import efficiency_loss
-from saccade.skip import ClipModel, Gumbel, Skip, convert, gate_loss
+from saccade.skip import ClipModel, Gumbel, Skip, SkipConv2d, convert, gate_loss
 from saccade.train import evaluate, load_recipe, read_weights, train
 from saccade.zoo.hrnet_pose import hrnet_pose
 
@@ -162,6 +162,7 @@ def test_positions_and_channels_are_left_out_by_layers_of_their_own() -> None:
     kinds = {name: type(layer).__name__ for name, layer in network.named_modules() if isinstance(layer, Converted)}
     assert {name for name, kind in kinds.items() if kind == "ReducedConv2d"} == dense
     assert set(kinds.values()) == {"ReducedConv2d", "SkipConv2d"}
+    assert all(layer.what.gate.magnitude for layer in network.modules() if isinstance(layer, SkipConv2d))
     ran = Ran.of(run.train()(pictures[None]))
     assert ran.outputs.shape == (1, 4, 3, 16, 16)
     assert ran.policies is not None
