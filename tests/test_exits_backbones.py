@@ -42,7 +42,7 @@ BRIGHT = torch.rand(COUNT, T, generator=RANDOM) < 0.5
 VIDEOS = 0.2 + 0.6 * BRIGHT[:, :, None, None, None] + 0.2 * torch.rand(COUNT, T, 3, 6, 8, generator=RANDOM) - 0.1
 # A picture 6 x 8: the first convolution has 48 positions, 8 outputs and 27 inputs for each; the second 2 x 3 positions.
 FIRST, SECOND = 48 * 8 * 27, 6 * 5 * 72
-GATE = 3 * 48 + 3 * 16 + 16 * 2  # the mean of every number, and two linear layers
+GATE = 3 * 48 + 3 * 16 + 16 * 2 + 2 * 2  # the mean of every number, two linear layers, what options owe together
 REBUILT = 4 * 48  # half of the channels, each from one that was computed, times a number
 
 

@@ -125,7 +125,7 @@ class Reduced(nn.Module):
         scores = gate.outer.weight[:, :, 0] @ hidden + gate.outer.bias
         self.margin = min(self.margin, float(scores.abs().min()))
         weights = torch.tanh(scores).clamp_min(0)
-        weights[-1] = weights[-1].clamp_min(LEAST)
+        weights[-1] = torch.maximum(weights[-1], LEAST - weights[:-1].sum())
         result, used = torch.zeros_like(whole), [k for k, weight in enumerate(weights) if weight > 0]
         plane, executed = whole[0, 0].numel(), 0
         for k in used:
