@@ -43,7 +43,10 @@ def network(name: str) -> tuple[nn.Module, Tensor]:
     if name == "pictures":
         return tsn("tiny", segments=5), torch.randn(4, 5, 3, 48, 48)
     frames, *size = {"clips": (13, 11, 14), "larger": (7, 44, 40), "wide": (7, 18, 300)}[name]
-    return Clips().eval(), torch.randn(6, 3, frames, *size)
+    model, clips = Clips().eval(), torch.randn(6, 3, frames, *size)
+    if name == "wide":  # of so many positions the means are all alike
+        clips += torch.randn(6, 3, 1, 1, 1)
+    return model, clips
 
 
 def converted(name: str, what: Reduce) -> tuple[nn.Module, Tensor, Tensor, Policies]:
@@ -81,7 +84,7 @@ WAYS = [
 def test_a_plan_follows_the_gates(name: str, what: Reduce, executor: Any) -> None:
     model, clips, wanted, policies = converted(name, what)
     pairs = {tuple(pair) for use in policies.reduced for pair in torch.stack(use.largest(), 1).tolist()}
-    assert len(pairs) > 1
+    assert len(pairs) > 2
     stream = Stream(make_plan(model, clips[:1]), executor=executor)
     for b, (clip, outputs) in enumerate(zip(clips, wanted, strict=True)):
         stream.reset()  # every step computes every position: the rest of the network costs what it always does

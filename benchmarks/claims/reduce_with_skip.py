@@ -31,7 +31,7 @@ def sv(rows: Rows) -> Claim:
         "; ".join(texts),
         verdict(checks),
         "Rendered videos, a small network. The rule for yes: at the macs of each setting of both, neither alone is "
-        "more accurate (what does not reach those macs loses). With one reference in eight "
-        "frames positions alone come to macs / 5.5 to 7.9; a layer that carries channels instead costs in every frame.",
+        "more accurate (what does not reach those macs loses). A layer that carries "
+        "channels costs in every frame, where one that passes over positions costs little between references.",
         seeds_of(rows, "puppets"),
     )

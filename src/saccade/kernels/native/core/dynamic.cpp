@@ -107,8 +107,7 @@ void State::emit_lines(const Step& step, int32_t from, int32_t to, int64_t strid
     const Dynamic& d = step.dynamic;
     const int64_t ld = padded(out.channels), width = step.convolution.window.out[2], most = rows_near(ld);
     const int64_t pieces = team_.size() == 1 ? 1 : std::min<int64_t>(to - from, 1 + 4 * team_.size() / d.frames);
-    for (Workspace& space : workspaces_) space.announced = 0;
-    team_.run(d.frames * pieces, [&](int thread, int64_t task) {
+    count(out.announced) += over_tasks(d.frames * pieces, [&](int thread, int64_t task) {
         Workspace& space = workspaces_[size_t(thread)];
         float* fresh = space.fresh.get();
         const int32_t frame = int32_t(task / pieces), piece = int32_t(task % pieces);
@@ -135,7 +134,6 @@ void State::emit_lines(const Step& step, int32_t from, int32_t to, int64_t strid
             add_to_lines(step, frame * d.plane + at, few, fresh, ld);
         }
     });
-    for (const Workspace& space : workspaces_) count(out.announced) += space.announced;
 }
 
 // Nothing is left out: the convolution, times a weight.
@@ -147,8 +145,7 @@ void State::run_undivided(const Step& step, const Spread& how) {
     const int64_t chunk = k_.convolve_chunk(step.convolution);
     const int64_t lines = out.positions / width, share = team_.size() == 1 ? lines : 1 + lines / (2 * team_.size());
     const int64_t task = std::clamp<int64_t>(chunk / width, 1, share) * width;  // whole lines
-    for (Workspace& space : workspaces_) space.announced = 0;
-    team_.run((out.positions + task - 1) / task, [&](int thread, int64_t number) {
+    count(out.announced) = over_tasks((out.positions + task - 1) / task, [&](int thread, int64_t number) {
         Workspace& space = workspaces_[size_t(thread)];
         float* fresh = space.fresh.get();
         const int64_t end = std::min((number + 1) * task, out.positions);
@@ -161,7 +158,6 @@ void State::run_undivided(const Step& step, const Spread& how) {
             add_to_lines(step, at, n, fresh, ld);
         }
     });
-    for (const Workspace& space : workspaces_) count(out.announced) += space.announced;
 }
 
 // Rows from position `at` on, to the sums of their lines, which no other thread adds to.

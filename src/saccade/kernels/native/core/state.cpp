@@ -200,12 +200,11 @@ void State::produce(const Step& step, int thread, const int32_t* positions, int6
         case Kind::pool: k_.pool(step.pooling, in, positions, n, out, ld); break;
         case Kind::interpolate: k_.interpolate(step.interpolation, in, positions, n, out, ld); break;
         case Kind::reduce:
-            if (step.summed < 0) {
+            if (step.summed < 0)
                 k_.reduce(step.reduction, in, positions, n, out, ld);
-                break;
-            }
-            for (int64_t i = 0; i < n; ++i)
-                std::copy_n(line_sums_[size_t(step.summed)].rows.get() + positions[i] * ld, ld, out + i * ld);
+            else
+                k_.load({line_sums_[size_t(step.summed)].rows.get(), ld, Type::f32}, step.reduction.channels, nullptr, 0,
+                        positions, n, out, ld);
             break;
         case Kind::normalise: k_.normalise(step.normalisation, in, positions, n, out, ld); break;
         default:
@@ -248,8 +247,8 @@ void State::run_rows(const Step& step, bool first) {
 }
 
 // The epilogue over fresh rows, and into the value; returns how many were announced.
-int64_t State::finish(const Step& step, const std::vector<RowOp>& ops, const int32_t* positions, int64_t n, float* fresh,
-                      int64_t ld) {
+int64_t State::finish(const Step& step, const std::vector<RowOp>& ops, const int32_t* positions, int64_t n,
+                      float* fresh, int64_t ld) {
     const int32_t id = step.outputs[0];
     const Value& out = program_.values()[size_t(id)];
     if (!step.ops.empty())

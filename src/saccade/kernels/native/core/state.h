@@ -112,6 +112,8 @@ private:
     void find_change(size_t changing);
     void clear_change(size_t changing);
     template <class Work>
+    int64_t over_tasks(int64_t tasks, const Work& work);
+    template <class Work>
     int64_t over_chunks(const Step& step, const int32_t* positions, int64_t n, const Work& work);
     void run_move(const Step& step, bool first);
     void run_masks(const Step& step, bool first);
@@ -151,7 +153,7 @@ private:
         bool valid = false;   // they are those of the value
     };
     std::vector<LineSums> line_sums_;  // of each of `Program::line_sums`
-    Aligned<float> frames_, summed_, sums_of_frames_;  // of it: lines of computed frames, of their sums, the sums' weights
+    Aligned<float> frames_, summed_, sums_of_frames_;  // lines of computed frames, of their sums, the sums' weights
     int64_t dynamic_macs_ = 0;                         // of the dynamic step that ran
     int64_t outside_macs_ = 0;
     bool reference_ = false;            // a reference frame: nothing is compared with a record
@@ -177,6 +179,16 @@ constexpr int64_t rows_per_chunk = 256;  // positions per call of what is no con
 // Rows that stay in the nearest cache.
 inline int64_t rows_near(int64_t ld) { return std::max<int64_t>(8, 4096 / ld); }
 
+// Calls work(thread, task) for every task; returns what all threads announced.
+template <class Work>
+int64_t State::over_tasks(int64_t tasks, const Work& work) {
+    for (Workspace& space : workspaces_) space.announced = 0;
+    team_.run(tasks, work);
+    int64_t announced = 0;
+    for (const Workspace& space : workspaces_) announced += space.announced;
+    return announced;
+}
+
 // Calls work(thread, positions, how many) for pieces of a list; returns what all threads announced.
 template <class Work>
 int64_t State::over_chunks(const Step& step, const int32_t* positions, int64_t n, const Work& work) {
@@ -186,14 +198,10 @@ int64_t State::over_chunks(const Step& step, const int32_t* positions, int64_t n
         const int64_t share = (n / (2 * team_.size()) + 95) / 96 * 96;
         chunk = std::max<int64_t>(96, std::min(chunk, share));
     }
-    for (Workspace& space : workspaces_) space.announced = 0;
-    team_.run((n + chunk - 1) / chunk, [&](int thread, int64_t task) {
+    return over_tasks((n + chunk - 1) / chunk, [&](int thread, int64_t task) {
         const int64_t at = task * chunk;
         work(thread, positions + at, std::min(chunk, n - at));
     });
-    int64_t announced = 0;
-    for (const Workspace& space : workspaces_) announced += space.announced;
-    return announced;
 }
 
 }  // namespace saccade
