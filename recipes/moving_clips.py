@@ -1,7 +1,8 @@
 """Clips for the recipe of networks of clips: rendered actions from still to busy, and surveillance clips.
 
 A sample is a dict: `frames` (16, 3, 48, 48) uint8, `label` int64, `change` float32, the mean absolute difference of
-consecutive frames in grey levels, and of rendered clips `moved` float32, the mean share of the pixels that truly moved.
+consecutive frames in grey levels, and of rendered clips `moved` float32, the mean share of the pixels that truly moved,
+and `box` (4,) float32 xyxy, round the actor in the last frame.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def render(seed: int, *, frames: int = FRAMES, size: int = SIZE) -> dict[str, An
         "label": np.int64(clip.action),
         "change": np.float32(clip.change),
         "moved": np.float32(clip.moved[1:].mean()) if frames > 1 else np.float32(0),
+        "box": clip.box[-1],
     }
 
 
@@ -47,8 +49,7 @@ class MovingClips:
         return len(self.arrays["label"])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        numbers = {key: value[index] for key, value in self.arrays.items() if key != "frames"}
-        return {"frames": np.array(self.arrays["frames"][index]), **numbers}
+        return {key: np.array(value[index])[()] for key, value in self.arrays.items()}
 
 
 class RecordedClips(MovingClips):
@@ -71,6 +72,10 @@ def augment_moving(
     if rng.random() < 0.5:
         frames = np.ascontiguousarray(sample["frames"][..., ::-1])
         sample = {**sample, "frames": frames, "label": np.int64(mirrored[int(sample["label"])])}
+        if "box" in sample:
+            left, top, right, bottom = sample["box"]
+            width = frames.shape[-1]
+            sample["box"] = np.array([width - right, top, width - left, bottom], np.float32)
     return light(sample, rng)
 
 

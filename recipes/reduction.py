@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from recipes.methods import adam, one_cycle
 from recipes.moving_clips import CLASSES, FRAMES, SIZE, augment_moving, clips_of_task
 from recipes.pose_clips import pictures
-from recipes.reduction_methods import ClipMethod, Stage
+from recipes.reduction_methods import ClipMethod, Spending, Stage
 from saccade.data.puppets_clips import MIRRORED_ACTIONS
 from saccade.evaluate.classify import top_k_accuracy
 from saccade.graph.conversion import Where
@@ -53,7 +53,7 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], Where | None, int]] = {
     "corrnet": (corrnet, spatial_only, 2),
 }
 WIDTHS = {"whole": "tiny", "narrow": "tiny-narrow", "half": "tiny-half"}
-STEPS = {"dense": 1500, "reduced": 1000}
+STEPS = {"dense": 3000, "reduced": 2000}
 
 
 def recipe(
@@ -72,7 +72,7 @@ def recipe(
     width: Literal["whole", "narrow", "half"] = "whole",
     stride: int = 0,
     steps: int = 0,
-    rate: float = 0.0,
+    rate: float = 3e-3,
     gate_rate: float = 0.03,
     recompute: bool = False,
 ) -> Recipe:
@@ -88,7 +88,6 @@ def recipe(
     what = Reduce(time=time, channels=channels, cheap_time=cheap_time, cheap_channels=cheap_channels)
     how = ClipMethod(name=method, what=what, efficiency=efficiency, press=press)
     steps = steps or STEPS["reduced" if start else "dense"]
-    rate = rate or (1e-3 if start else 3e-3)
     stage = Stage(steps)
     mirrored = MIRRORED_ACTIONS if data == "moving" else tuple(range(CLASSES[data]))
 
@@ -116,11 +115,7 @@ def recipe(
         if start and distill:
             answers = teacher(scores.device)(clips)[0].softmax(1)
             task = (1 - distill) * task + distill * F.cross_entropy(scores, answers)
-        if how.name == "dense":
-            return {"loss": task, "task": task}
-        penalty = how.penalty(model, cost, scores.argmax(1) == batch["label"])
-        share = (cost.macs.mean() / cost.dense_macs).float()
-        return {"loss": task + stage.now * penalty, "task": task, "penalty": penalty, "macs": share}
+        return stage.losses(task, how, model, cost, scores.argmax(1) == batch["label"])
 
     def measured(split: str) -> Callable[[nn.Module], dict[str, float]]:
         return lambda model: measure(model, clips_of_task(data, split), stride=every)
@@ -156,29 +151,22 @@ def measure(model: nn.Module, data: Any, *, stride: int = 1, batch: int = 20) ->
 
     Motion is the share of the pixels that truly moved where that is known, else the difference of the frames.
     """
-    scores, macs, labels, motion = [], [], [], []
-    dense = overhead = 0.0
+    scores, labels, motion, spent = [], [], [], Spending()
     device = next(model.parameters()).device
     for first in range(0, len(data), batch):
         samples = [data[index] for index in range(first, min(first + batch, len(data)))]
         frames = torch.stack([torch.from_numpy(sample["frames"]) for sample in samples])
         found, cost = model(clips_of(frames.to(device), stride))
         scores.append(found.cpu())
-        macs.append(cost.macs.cpu())
+        spent.add(cost)
         labels += [int(sample["label"]) for sample in samples]
         motion += [float(sample.get("moved", sample["change"])) for sample in samples]
-        dense, overhead = cost.dense_macs, overhead + float(cost.overhead.sum())
-    each, truth = torch.cat(macs), torch.tensor(labels)
+    each, truth = torch.cat(spent.macs), torch.tensor(labels)
     top = 100 * top_k_accuracy(torch.cat(scores), truth)
-    within = [float(each[truth == label].std(correction=0)) / dense for label in truth.unique()]
+    within = [float(each[truth == label].std(correction=0)) / spent.dense for label in truth.unique()]
     return {
         "top1": top,
-        "macs": float(each.mean()),
-        "least_macs": float(each.min()),
-        "most_macs": float(each.max()),
-        "dense_macs": dense,
-        "macs_ratio": dense / float(each.mean()),
-        "overhead": overhead / len(each) / dense,
+        **spent.measures(),
         "spread_within_class": sum(within) / len(within),
         "rank_correlation_with_motion": rank_correlation(each, torch.tensor(motion, dtype=torch.float64)),
     }

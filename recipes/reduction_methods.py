@@ -23,7 +23,7 @@ from saccade.rivals.resolution import ChoiceCost, ResolutionChoice
 # Options of time and of channels, as a share of the search space: what "temporal only" and "channel only" leave alone.
 REDUCED = {"both": (True, True), "time": (True, False), "channels": (False, True)}
 METHODS = ("dense", *REDUCED, "weights", "filters", "gating", "resolution")
-STAGES = 0.4  # of the steps go by before the efficiency loss begins
+STAGES = 0.1  # of the steps go by before the efficiency loss begins
 RAMP = 0.3  # of the steps it takes to come to its full weight
 GROUPS = 4  # of input channels, of which channel gating always reads one
 THRESHOLDS = 0.5  # weight of the thresholds' loss
@@ -103,6 +103,39 @@ class Stage:
         self.now = min(1.0, max(0.0, (step / self.steps - STAGES) / RAMP))
         if isinstance(model, ResolutionChoice):
             model.exploring = self.now == 0
+
+    def losses(self, task: Tensor, how: ClipMethod, model: nn.Module, cost: Any, correct: Tensor) -> dict[str, Tensor]:
+        """Return the loss to minimise, what it is made of, and the share of the dense network's macs that was used."""
+        if how.name == "dense":
+            return {"loss": task, "task": task}
+        penalty = how.penalty(model, cost, correct)
+        share = (cost.macs.mean() / cost.dense_macs).float()
+        return {"loss": task + self.now * penalty, "task": task, "penalty": penalty, "macs": share}
+
+
+class Spending:
+    """The macs of clips, batch by batch, and what there is to say of them."""
+
+    def __init__(self) -> None:
+        self.macs: list[Tensor] = []
+        self.dense = self.overhead = 0.0
+
+    def add(self, cost: Any) -> None:
+        """Take in what a batch cost."""
+        self.macs.append(cost.macs.cpu())
+        self.dense, self.overhead = cost.dense_macs, self.overhead + float(cost.overhead.sum())
+
+    def measures(self) -> dict[str, float]:
+        """Return macs per clip: the mean, the least, the most, the dense network's; and the overhead over the last."""
+        each = torch.cat(self.macs)
+        return {
+            "macs": float(each.mean()),
+            "least_macs": float(each.min()),
+            "most_macs": float(each.max()),
+            "dense_macs": self.dense,
+            "macs_ratio": self.dense / float(each.mean()),
+            "overhead": self.overhead / len(each) / self.dense,
+        }
 
 
 def prune_layer(layer: nn.Conv3d, amount: float, *, whole_filters: bool) -> None:

@@ -44,6 +44,7 @@ def few_clips(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     import recipes.film_clips
     import recipes.methods
     import recipes.moving_clips
+    import recipes.part_pictures
     import recipes.pose_clips
     import recipes.street_clips
 
@@ -58,6 +59,8 @@ def few_clips(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setattr(recipes.act_clips, "SCENES", {"train": 4, "test": 3})
     monkeypatch.setattr(recipes.moving_clips, "CACHE", cache)
     monkeypatch.setattr(recipes.moving_clips, "CLIPS", {"train": 12, "validation": 4, "test": 7})
+    monkeypatch.setattr(recipes.part_pictures, "CACHE", cache)
+    monkeypatch.setattr(recipes.part_pictures, "PICTURES", {"train": 16, "test": 5})
     monkeypatch.setattr(recipes.film_clips, "CACHE", cache)
     monkeypatch.setattr(recipes.film_clips, "FRAMES", 4)
     monkeypatch.setattr(recipes.film_clips, "FILMS", {"train": 5, "validation": 4, "test": 12})

@@ -2,7 +2,7 @@
 
     python -m benchmarks.claims skip             # trains and measures what is missing, writes docs/claims-skip.md
     python -m benchmarks.claims reduce --list    # the runs, and how long each takes
-    python -m benchmarks.claims skip --only puppets/ --minutes 30
+    python -m benchmarks.claims skip --only puppets/ pose/dense --minutes 30
     python -m benchmarks.claims skip --report    # writes the page from what is measured already
 
 Trainings go to out/claims and go on where they were stopped; what was measured is kept in
@@ -26,7 +26,7 @@ def main() -> None:
     """Carries out the runs, then writes the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paper", choices=PAPERS)
-    parser.add_argument("--only", default="", help="runs whose name holds this, and what they start from")
+    parser.add_argument("--only", nargs="+", default=[""], help="runs whose name holds one of these, and their starts")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--accelerator", default="cpu", help="what to train on: cpu, cuda, ...; all workers share it")
     parser.add_argument("--minutes", type=float, default=None, help="begin no training after this time")
@@ -36,7 +36,7 @@ def main() -> None:
     module = f"benchmarks.claims.{arguments.paper}_runs"
     results = Results(ROOT / "benchmarks" / "results" / f"claims-{arguments.paper}-runs.json")
     every = importlib.import_module(module).runs()
-    wanted = {name for name in every if arguments.only in name}
+    wanted = {name for name in every if any(part in name for part in arguments.only)}
     wanted |= {every[name].start for name in wanted} - {""}
     chosen = [run for run in every.values() if run.name in wanted]
     if arguments.list:

@@ -32,9 +32,13 @@ def dense_accuracy(found: Curves) -> dict[int, float]:
     return {seed: max(tuned[seed][0].accuracy, found["dense"][seed][0].accuracy) for seed in tuned}
 
 
-def on_average(found: Curves, method: str, *, slack: float = 0.0) -> float | None:
-    """Returns the largest mean ratio of a setting whose mean accuracy over seeds is not below the dense network's."""
-    dense = mean(dense_accuracy(found).values())
+def on_average(found: Curves, method: str, *, slack: float = 0.0, tuned: bool = True) -> float | None:
+    """Returns the largest mean ratio of a setting whose mean accuracy over seeds is not below the dense network's.
+
+    That is the better of the network and the same tuned as long, or, not `tuned`, the network every method starts from.
+    """
+    before = {seed: points[0].accuracy for seed, points in found["dense"].items()}
+    dense = mean((dense_accuracy(found) if tuned else before).values())
     best = None
     for setting in by_setting(found, method).values():
         if mean(item.accuracy for item in setting) >= dense - slack:

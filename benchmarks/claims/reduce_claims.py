@@ -1,4 +1,7 @@
-"""V1 to V10: the claims of VA-RED2, judged by rules written down here before the numbers were known."""
+"""V1 to V10: the claims of VA-RED2, judged by rules written down here before the numbers were known.
+
+But for one: V1 to V3 and V8 held only against the dense network tuned as long, until it showed how much that learns.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,13 @@ from benchmarks.claims.judging import (
     Rows,
     at_costs,
     beats,
-    dense_accuracy,
     missing_runs,
     on_average,
     seeds_of,
     untested,
     verdict,
 )
-from benchmarks.claims.reduce_curves import CHANNELS, FREE, OURS, RIVALS, TIME, curves, cut, setting_of
+from benchmarks.claims.reduce_curves import CHANNELS, FREE, OURS, RIVALS, TIME, TUNED, curves, cut, setting_of
 from benchmarks.claims.reduce_runs import ABLATED, OTHERS, WEIGHTS
 from benchmarks.claims.reduce_with_skip import NEEDS as SKIP_NEEDS
 from benchmarks.claims.reduce_with_skip import sv
@@ -27,19 +29,20 @@ from benchmarks.environment import ROOT
 
 SPEED = ROOT / "benchmarks" / "results" / "reduce.json"
 RENDERED = "Rendered clips; small networks."
+BOTH = "yes is against the dense network tuned as long, partly against the dense network only"
 PRESS = f"lambda {WEIGHTS[-1]}"
 PROTOCOL = (
     "Twelve rendered actions (2400 clips to train, 600 to test, 48x48, after H.264), eight of them in pairs that no "
-    "one frame tells apart; every method goes on from the dense network for 1000 steps, half of its loss being that of "
-    "the dense network's answers; no efficiency loss in the first 400, a growing one in the next 300; dense is the "
-    "better of the network itself and the same tuned as long"
+    "one frame tells apart; every method goes on from the dense network for 2000 steps, half of its loss being that of "
+    "the dense network's answers; no efficiency loss in the first tenth, a growing one in the next three tenths. Held "
+    "against the dense network, as the paper's is, whose dynamic networks learn for a third more epochs, and against "
+    "the same tuned for as many steps"
 )
 
 
 def v1(rows: Rows) -> Claim:
     """R(2+1)D."""
     found = curves(rows, "r2plus1d")
-    best = on_average(found, OURS)
     return Claim(
         "V1",
         "R(2+1)D: over a quarter of the macs saved, accuracy not below the dense network's",
@@ -47,9 +50,9 @@ def v1(rows: Rows) -> Claim:
         "R(2+1)D-18, 8 / 16 / 32 frames: 27.7 -> 20.0, 55.2 -> 40.4, 110.5 -> 79.3 (27 to 28 % saved), clip-1 +1.3, "
         "+3.1, +2.8",
         f"{without_loss(found)}. {overhead(rows, 'r2plus1d')}",
-        verdict([best is not None and 1 - 1 / best >= 0.27]),
-        f"{RENDERED} The rule for yes: at least 27 % saved by a setting whose mean accuracy is not below dense. Our "
-        f"own goal, 40 %, is {'reached' if best is not None and 1 - 1 / best >= 0.4 else 'not reached'}.",
+        verdict(saves(found, 0.27)),
+        f"{RENDERED} The rule: at least 27 % saved by a setting whose mean accuracy is not below; {BOTH}. Our own "
+        f"goal, 40 %, is {reached(saves(found, 0.4))}.",
         seeds_of(rows, "r2plus1d"),
     )
 
@@ -57,7 +60,6 @@ def v1(rows: Rows) -> Claim:
 def v2(rows: Rows) -> Claim:
     """X3D and I3D."""
     deep, inception = curves(rows, "x3d"), curves(rows, "i3d")
-    best, near, other = on_average(deep, OURS), on_average(deep, OURS, slack=1.0), on_average(inception, OURS)
     return Claim(
         "V2",
         "X3D: a fifth of the macs saved at a loss of a point; I3D: half of them, and more accurate",
@@ -65,9 +67,9 @@ def v2(rows: Rows) -> Claim:
         "on all convolutions, one seed. As V1",
         "X3D-M 6.20 -> 5.03 (19 % saved), 66.5 -> 65.5; I3D-InceptionV2 56.0 -> 26.5 (53 %), 59.7 -> 62.2",
         f"X3D: {without_loss(deep)}. {overhead(rows, 'x3d')}. I3D: {without_loss(inception)}",
-        verdict([near is not None and 1 - 1 / near >= 0.19, other is not None and 1 - 1 / other >= 0.5]),
-        f"{RENDERED} The rules: X3D saves 19 % within one point, I3D 50 % without loss. Our own goal, X3D 25 % without "
-        f"loss, is {'reached' if best is not None and 1 - 1 / best >= 0.25 else 'not reached'}.",
+        verdict(saves(deep, 0.19, slack=1.0) + saves(inception, 0.5)),
+        f"{RENDERED} The rules: X3D saves 19 % within one point, I3D 50 % without loss; {BOTH}. Our own goal, X3D 25 % "
+        f"without loss, is {reached(saves(deep, 0.25))}.",
         seeds_of(rows, "x3d"),
     )
 
@@ -75,7 +77,6 @@ def v2(rows: Rows) -> Claim:
 def v3(rows: Rows) -> Claim:
     """TPN and CorrNet."""
     found = {name: curves(rows, name) for name in ("tpn", "corrnet")}
-    ratios = {name: on_average(item, OURS) for name, item in found.items()}
     return Claim(
         "V3",
         "It also works on TPN and CorrNet",
@@ -83,8 +84,8 @@ def v3(rows: Rows) -> Claim:
         "As V1",
         "TPN 28.5 -> 21.5 (25 % saved); CorrNet 60.8 -> 45.5 (25 %), clip-1 59.9 -> 60.4",
         "; ".join(f"{name}: {without_loss(item)}" for name, item in found.items()),
-        verdict([ratio is not None and 1 - 1 / ratio >= 0.25 for ratio in ratios.values()]),
-        f"{RENDERED} One seed. The rule for each: 25 % saved at an accuracy not below dense.",
+        verdict([held for item in found.values() for held in saves(item, 0.25)]),
+        f"{RENDERED} One seed. The rule for each: 25 % saved at an accuracy not below; {BOTH}.",
         1,
     )
 
@@ -181,7 +182,7 @@ def v7(rows: Rows) -> Claim:
     return Claim(
         "V7",
         "The efficiency loss saves macs without loss of accuracy",
-        f"R(2+1)D-tiny, the same 1000 steps with lambda_e 0 and {WEIGHTS[-1]}",
+        f"R(2+1)D-tiny, the same steps with lambda_e 0 and {WEIGHTS[-1]}",
         "Table 9: R(2+1)D 49.8 -> 40.3, clip-1 57.9 -> 58.4; I3D 56.0 -> 32.1, 58.0 -> 58.6",
         one_setting(found, kinds),
         verdict(checks),
@@ -192,16 +193,21 @@ def v7(rows: Rows) -> Claim:
 
 def v8(rows: Rows) -> Claim:
     """Localisation and segmentation."""
+    yowo, pspnet = curves(rows, "yowo"), curves(rows, "pspnet")
     return Claim(
         "V8",
         "It also works for localisation (YOWO) and segmentation (PSPNet, channels only)",
-        "None: the networks and the readers of J-HMDB and ADE20K are there (saccade.zoo, saccade.data), not the data",
-        "YOWO with I3D on J-HMDB 43.9 -> 21.3, mAP 44.8 -> 47.2; PSPNet with dilated ResNet-18 on ADE20K 10.6 -> 7.8, "
-        "mIoU 31.2 -> 31.3",
-        "nothing was trained",
-        "not tested",
-        "J-HMDB and ADE20K may not be copied here, and rendered clips have no boxes or classes of pixels yet.",
-        0,
+        "YOWO on I3D-tiny: who acts in the last of 8 frames of 64x64, and which of the twelve actions it is, mAP of "
+        "frames at IoU 0.5, one seed; gates on the 3D network. PSPNet-tiny: six classes of pixels of rendered people, "
+        "64x64, mean IoU over 400 pictures, three seeds; gates for channels on the encoder. From the dense network for "
+        "1000 steps as in V1, YOWO from the labels alone",
+        "YOWO with I3D on J-HMDB 43.9 -> 21.3 (51 % saved), mAP 44.8 -> 47.2; PSPNet with dilated ResNet-18 on ADE20K "
+        "10.6 -> 7.8 (26 %), mIoU 31.2 -> 31.3",
+        f"YOWO: {without_loss(yowo)}. PSPNet: {without_loss(pspnet, CHANNELS)}",
+        verdict(saves(yowo, 0.5) + saves(pspnet, 0.26, CHANNELS)),
+        "Rendered data, small networks; J-HMDB and ADE20K may not be copied here (saccade.data reads them). The rules: "
+        f"YOWO saves 50 % and PSPNet 26 % without loss; {BOTH}.",
+        seeds_of(rows, "yowo"),
     )
 
 
@@ -273,12 +279,30 @@ def by_weight(rows: Rows, network: str) -> dict[float, list[dict[str, float]]]:
     return found
 
 
-def without_loss(found: Curves) -> str:
+def saves(found: Curves, share: float, method: str = OURS, *, slack: float = 0.0) -> list[bool]:
+    """Returns whether some setting saves this share of the macs and loses no more than `slack` points.
+
+    First against the dense network every method starts from, then against the better of it and the same tuned as long.
+    """
+    ratios = [on_average(found, method, slack=slack, tuned=tuned) for tuned in (False, True)]
+    return [ratio is not None and 1 - 1 / ratio >= share for ratio in ratios]
+
+
+def reached(held: list[bool]) -> str:
+    """Returns in words against which dense network something holds."""
+    if all(held):
+        return "reached"
+    return "reached against the dense network, not against the same tuned as long" if held[0] else "not reached"
+
+
+def without_loss(found: Curves, method: str = OURS) -> str:
     """Returns what VA-RED2 saves without loss of accuracy and with a small one, and each of its settings."""
-    dense = spread(dense_accuracy(found).values())
-    exact, near = on_average(found, OURS), on_average(found, OURS, slack=1.0)
-    parts = [f"dense {dense} %, saved at no loss {cut(exact)}, within one point {cut(near)}"]
-    for name, points in by_setting(found, OURS).items():
+    dense, tuned = (spread(point.accuracy for (point,) in found[name].values()) for name in ("dense", TUNED))
+    parts = [f"dense {dense} %, tuned as long {tuned} %"]
+    for slack, how in ((0.0, "at no loss"), (1.0, "within one point")):
+        first, then = (cut(on_average(found, method, slack=slack, tuned=tuned)) for tuned in (False, True))
+        parts.append(f"saved {how} {first} and {then}")
+    for name, points in by_setting(found, method).items():
         ratio = mean(item.ratio for item in points)
         parts.append(f"{name}: {spread([item.accuracy for item in points])} % at {cut(ratio)} saved")
     return "; ".join(parts)
@@ -312,6 +336,7 @@ NEEDS: dict[Callable[[Rows], Claim], tuple[str, ...]] = {
     v4: ("r2plus1d/both-", "r2plus1d/weights-", "r2plus1d/gating-", "r2plus1d/resolution-", "r2plus1d/half-rate/"),
     v6: ("r2plus1d/both-", "r2plus1d/time-", "r2plus1d/channels-"),
     v7: ("r2plus1d/both-", "r2plus1d/free/"),
+    v8: ("yowo/dense/", "yowo/tuned/", "yowo/both-", "pspnet/dense/", "pspnet/tuned/", "pspnet/channels-"),
     v9: (f"r2plus1d/dense/{ABLATED}", f"x3d/dense/{ABLATED}"),
     v10: ("r2plus1d/both-", "x3d/both-"),
     sv: SKIP_NEEDS,

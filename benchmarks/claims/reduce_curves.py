@@ -32,9 +32,12 @@ TITLES = {
     "reduce": "channels (reduce)",
     "skip+reduce": "positions and channels (skip and reduce)",
 }
+TUNED = TITLES["tuned"]
 POSITIONS, OF_CHANNELS, TOGETHER = (TITLES[name] for name in ("magnitude-refresh", "reduce", "skip+reduce"))
 RIVALS = tuple(TITLES[name] for name in ("narrow", "half", "half-rate", "weights", "filters", "gating", "resolution"))
 ABLATED = tuple(TITLES[name] for name in ("space", "time-copied", "channels-scaled"))
+# What methods are ranked by; top-1 accuracy where nothing is said.
+ACCURACY = {"puppets": STRICT["puppets"], "yowo": "map50", "pspnet": "miou"}
 SETTINGS = {"both": "lambda", "time": "lambda", "channels": "lambda", "weights": "pruned", "filters": "pruned",
             "gating": "threshold", "resolution": "weight", "magnitude-refresh": "beta", "reduce": "beta",
             "skip+reduce": "beta"}  # fmt: skip
@@ -51,7 +54,8 @@ def method_of(name: str) -> tuple[str, str]:
 def curves(rows: Mapping[str, Any], network: str) -> Curves:
     """Returns every method's points over the test clips, by network; macs as a share of the dense network's.
 
-    Of "puppets", a network of poses, points are PCK@0.1 and macs per frame; of the others top-1 and macs per clip.
+    Points are top-1 accuracy and macs per clip; of "puppets", a network of poses, PCK@0.1 and macs per frame, of
+    "pspnet" mean IoU and macs per picture, of "yowo" mAP of frames and macs per clip.
     """
     found: Curves = {}
     for name, row in rows.items():
@@ -62,7 +66,7 @@ def curves(rows: Mapping[str, Any], network: str) -> Curves:
         plain = row["measures"]["plain"]
         dense_macs = dense["measures"]["plain"]["dense_macs"]
         title, setting = method_of(method)
-        here = Point(plain[STRICT.get(network, "top1")], plain["macs"], dense_macs / plain["macs"], setting)
+        here = Point(plain[ACCURACY.get(network, "top1")], plain["macs"], dense_macs / plain["macs"], setting)
         found.setdefault(title, {}).setdefault(int(seed), []).append(here)
     return found
 

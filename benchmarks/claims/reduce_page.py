@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.claims.claim import Claim, section, summary, write_json
 from benchmarks.claims.drawn import curve_points, save_svg, settings_table
 from benchmarks.claims.reduce_claims import judge
-from benchmarks.claims.reduce_curves import CHANNELS, OURS, RIVALS, TIME, curves
+from benchmarks.claims.reduce_curves import CHANNELS, OURS, RIVALS, TIME, TUNED, curves
 from benchmarks.claims.reduce_pictures import draw_policies
 from benchmarks.environment import ROOT
 from saccade.report.plots import Curve, accuracy_against_macs
@@ -22,9 +22,11 @@ NETWORKS = {
     "tpn": "TPN on R(2+1)D-tiny, one seed",
     "corrnet": "CorrNet on R(2+1)D-tiny, 8 frames, one seed",
     "actions": "R(2+1)D-tiny on surveillance clips: fight or no fight, 180 to train and 60 to test, one seed",
+    "yowo": "Localisation: YOWO on I3D-tiny, rendered actions, 8 frames of 64x64, one seed",
+    "pspnet": "Segmentation: PSPNet-tiny, the parts of rendered people, pictures of 64x64, channels only",
     "puppets": "HRNet-tiny on rendered people, frame by frame: together with `skip`",
 }
-UNITS = {"puppets": "PCK@0.1 (%)"}
+UNITS = {"puppets": "PCK@0.1 (%)", "yowo": "mAP of frames at IoU 0.5 (%)", "pspnet": "mean IoU (%)"}
 DRAWN = {"rivals": ("r2plus1d", [OURS, *RIVALS[2:], RIVALS[0]]), "dimensions": ("r2plus1d", [OURS, TIME, CHANNELS])}
 HEAD = """# The claims of VA-RED2
 
@@ -55,9 +57,9 @@ def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
     for name, (network, methods) in DRAWN.items():
         found = curves(rows, network)
         lines = [Curve(method, curve_points(found, method)) for method in methods if method in found]
-        if "dense, tuned as long" not in found or not lines:
+        if TUNED not in found or not lines:
             continue
-        dense = curve_points(found, "dense, tuned as long")[0]
+        dense = curve_points(found, TUNED)[0]
         figure = accuracy_against_macs(lines, dense=dense, accuracy="top-1 (%)", unit=1e6, per="clip")
         files.append(save_svg(figure, folder / f"reduce-{name}"))
     return files

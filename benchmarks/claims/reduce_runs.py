@@ -37,6 +37,15 @@ POSES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 }
 POSE_MINUTES = {"dense": 8.0, "tuned": 1.5, "gates": 3.0}
 OTHERS = ("i3d", "tpn", "corrnet")  # dense and reduced, one seed
+# Other tasks, dense and reduced: the recipe, what VA-RED2 may leave out, the seeds.
+TASKS: dict[str, tuple[str, str, tuple[int, ...]]] = {
+    "yowo": ("recipes/localisation.py", "both", (ABLATED,)),
+    "pspnet": ("recipes/segmentation.py", "channels", SEEDS),
+}
+TASK_MINUTES = {
+    "yowo": {"dense": 6.0, "tuned": 4.0, "both": 8.0},
+    "pspnet": {"dense": 3.0, "tuned": 2.0, "channels": 3.0},
+}
 # Seconds per training step of 16 clips, one thread beside other work on a 2-core machine with AVX-512.
 SECONDS: dict[str, dict[str, float]] = {
     "r2plus1d": {"dense": 0.27, "both": 0.75, "time": 0.65, "channels": 0.65, "weights": 0.45, "filters": 0.45,
@@ -83,6 +92,12 @@ def runs() -> dict[str, Run]:
             f"puppets/{name}/{seed}", "recipes/pose.py", options, ("plain",), start, minutes
         )
 
+    def add_task(task: str, name: str, seed: int, **options: Any) -> None:
+        start, recipe = f"{task}/dense/{seed}" if name != "dense" else "", TASKS[task][0]
+        minutes = TASK_MINUTES[task][str(options.get("method", name))]
+        full = f"{task}/{name}/{seed}"
+        found[full] = Run(full, recipe, {"seed": seed, **options}, ("plain",), start, minutes)
+
     for seed in SEEDS:
         whole = seed == ABLATED
         add_reduced("r2plus1d", seed, whole=whole)
@@ -105,6 +120,12 @@ def runs() -> dict[str, Run]:
             add("actions", "dense", seed, steps=600)
             add("actions", "tuned", seed, steps=300)
             add("actions", f"both-{WEIGHTS[-1]}", seed, method="both", efficiency=WEIGHTS[-1], steps=300)
+    for task, (_, method, seeds) in TASKS.items():
+        for seed in seeds:
+            add_task(task, "dense", seed)
+            add_task(task, "tuned", seed)
+            for weight in WEIGHTS[::-1]:
+                add_task(task, f"{method}-{weight}", seed, method=method, efficiency=weight)
     for seed in SEEDS:
         add_pose("dense", seed, POSE_MINUTES["dense"])
         add_pose("tuned", seed, POSE_MINUTES["tuned"])

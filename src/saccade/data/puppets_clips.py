@@ -58,13 +58,15 @@ class ClipConfig:
 class PuppetClip:
     """A rendered clip of T frames: `frames` (T, H, W, 3) uint8 RGB and `action`, the index into CLIP_ACTIONS.
 
-    `change` is how much the frames change, see `frame_change`: sensor noise and the codec included. `moved` (T,)
-    float32 is the true share of the pixels that moved since the frame before, 0 for the first, as in `PuppetVideo`.
+    `box` (T, 4) float32 xyxy goes round the person's pixels, as in `PuppetVideo`. `change` is how much the frames
+    change, see `frame_change`: sensor noise and the codec included. `moved` (T,) float32 is the true share of the
+    pixels that moved since the frame before, 0 for the first, as in `PuppetVideo`.
     """
 
     config: ClipConfig
     frames: NDArray[np.uint8]
     action: int
+    box: NDArray[np.float32]
     change: float
     moved: NDArray[np.float32]
 
@@ -100,7 +102,7 @@ def render_clip(config: ClipConfig) -> PuppetClip:
         noise=float(manner.uniform(0, 3)),
     )
     rendered = render_motion(scene, body, partial(move, action), room=room(action))
-    clip = PuppetClip(config, rendered.frames, CLIP_ACTIONS.index(action), 0.0, rendered.moved)
+    clip = PuppetClip(config, rendered.frames, CLIP_ACTIONS.index(action), rendered.box, 0.0, rendered.moved)
     if config.quality is not None:
         clip = encode_and_decode(clip, crf=config.quality)
     return replace(clip, change=frame_change(clip.frames))

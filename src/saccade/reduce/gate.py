@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 FIRST = 1.5  # what the bias of "all" starts from: a weight of tanh(1.5) = 0.91
 OTHERS = 0.1  # and that of the other options: 0.10, so that the weights begin near a sum of 1
+VARIED = 0.5  # deviation from these from clip to clip, before the tanh, were the hidden units of variance 1
 LEAST = 0.05  # of all options together: were all at 0 the layer would give zeros, and no gradient would bring it back
 
 
@@ -34,7 +35,7 @@ class ModulationGate(nn.Module):
         self.inner = nn.Conv1d(channels, hidden, frames, bias=False)  # the norm takes any bias away
         self.norm = nn.BatchNorm1d(hidden)
         self.outer = nn.Conv1d(hidden, sum(options), 1)
-        nn.init.normal_(self.outer.weight, std=0.1 / hidden**0.5)
+        nn.init.normal_(self.outer.weight, std=VARIED / hidden**0.5)
         self.outer.bias = nn.Parameter(torch.tensor([x for n in options for x in [FIRST] + [OTHERS] * (n - 1)]))
         last = torch.tensor([k == n - 1 for n in options for k in range(n)])
         dimension = torch.tensor([d for d, n in enumerate(options) for _ in range(n)])

@@ -26,8 +26,9 @@ PREFIX = "yowo:"
 SIZES = {"i3d": (16, 224, 224), "x3d": (16, 224, 224), "i3d-tiny": (16, 64, 64), "x3d-tiny": (16, 64, 64)}
 WIDTHS = {"i3d": 1024, "x3d": 1024, "i3d-tiny": 64, "x3d-tiny": 64}  # channels of the fusion
 STRIDE = 32
+Anchors = tuple[tuple[float, float], ...]
 # (width, height) in cells of 32 pixels that YOWO's authors use for JHMDB
-ANCHORS = ((0.95878, 3.10197), (1.67204, 4.0040), (1.75482, 5.64937), (3.09299, 5.80857), (4.91803, 6.25225))
+ANCHORS: Anchors = ((0.95878, 3.10197), (1.67204, 4.0040), (1.75482, 5.64937), (3.09299, 5.80857), (4.91803, 6.25225))
 
 
 class ChannelAttention(nn.Module):
@@ -61,9 +62,7 @@ class YOWO(nn.Module):
 
     anchors: Tensor
 
-    def __init__(
-        self, body: I3D | X3D, *, width: int, classes: int, anchors: tuple[tuple[float, float], ...] = ANCHORS
-    ):
+    def __init__(self, body: I3D | X3D, *, width: int, classes: int, anchors: Anchors = ANCHORS):
         """Put a fusion of `width` channels on `body`."""
         super().__init__()
         self.body, self.classes = body, classes
@@ -112,13 +111,14 @@ class YOWO(nn.Module):
         return found
 
 
-def yowo(variant: str = "x3d-tiny", *, classes: int = CLASSES, seed: int = SEED) -> YOWO:
+def yowo(variant: str = "x3d-tiny", *, classes: int = CLASSES, anchors: Anchors = ANCHORS, seed: int = SEED) -> YOWO:
     """Returns YOWO in evaluation mode.
 
     Args:
         variant: the 3D network: "i3d" (43.0 G macs for 16 frames of 224x224), "x3d" (5.81 G); or for two cores
             "i3d-tiny", "x3d-tiny".
         classes: number of actions.
+        anchors: (width, height) of boxes to start from, in cells of 32 pixels; by default those for JHMDB.
         seed: of the random weights. torch's own random state is not touched.
 
     Raises:
@@ -131,7 +131,7 @@ def yowo(variant: str = "x3d-tiny", *, classes: int = CLASSES, seed: int = SEED)
     def make() -> YOWO:
         network, _, size = variant.partition("-")
         body = I3D(size or "inceptionv2") if network == "i3d" else X3D(size or "m")
-        return started(YOWO(body, width=WIDTHS[variant], classes=classes))
+        return started(YOWO(body, width=WIDTHS[variant], classes=classes, anchors=anchors))
 
     return create(name, False, make, library="saccade", seed=seed)
 
