@@ -203,16 +203,15 @@ def train_run(
 
     torch.set_num_threads(1)
     recipe = load_recipe(run.recipe, run.all_options(every))
-    began = time.monotonic()
     trained = train(recipe, run.folder, accelerator=accelerator, tensorboard=False)
     if trained.stopped:
         raise SystemExit(f"{run.name} was stopped by {trained.stopped} at step {trained.step} of {trained.steps}")
-    model = trained.model.eval()
-    row: dict[str, Any] = {"train_seconds": round(time.monotonic() - began), "steps": trained.steps, "measures": {}}
+    model, took, began = trained.model.eval(), trained.record["wall_seconds"], time.monotonic()
+    row: dict[str, Any] = {"train_seconds": round(took), "steps": trained.steps, "measures": {}}
     row["device"] = trained.record["device"]
     for name in run.measures if measured else ():
         row["measures"][name] = measure(run, name, recipe, model)
-    row["seconds"] = round(time.monotonic() - began)
+    row["seconds"] = round(took + time.monotonic() - began)
     return row
 
 
