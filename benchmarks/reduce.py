@@ -9,7 +9,7 @@ sees: gates and cheap operations run and are counted. The converted networks and
 All run on the same clips in turn, figures are medians.
 
 `macs_ratio` is dense macs over executed ones, gates and cheap operations included, as the network's convolutions and
-linear layers count. `realised` is the time cut over the macs cut against OpenVINO, `realised_self` against the native
+linear layers count. `realised` is the speed-up over that against OpenVINO, `realised_self` against the native
 engine's own dense network. `error` is, for the dense networks, the distance to torch's output; for the converted ones
 to their own eager definition (`ReducedModel`), relative.
 """
