@@ -57,7 +57,7 @@ def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
     for name, (network, methods) in DRAWN.items():
         found = curves(rows, network)
         lines = [Curve(method, curve_points(found, method)) for method in methods if method in found]
-        if TUNED not in found or not lines:
+        if TUNED not in found or len(lines) < 2:
             continue
         dense = curve_points(found, TUNED)[0]
         figure = accuracy_against_macs(lines, dense=dense, accuracy="top-1 (%)", unit=1e6, per="clip")
