@@ -104,11 +104,11 @@ def test_what_goes_on_from_a_dense_network_learns_from_its_answers_and_from_the_
 
 
 def test_the_penalty_waits_for_its_stage_and_then_grows() -> None:
-    stage, weights = Stage(steps=10), []
-    for step in range(1, 11):
+    stage, weights = Stage(steps=20), []
+    for step in range(1, 21):
         stage(nn.Identity(), step)
         weights.append(round(stage.now, 4))
-    assert weights == [0.0] * 4 + [0.3333, 0.6667] + [1.0] * 4
+    assert weights == [0.0] * 2 + [0.1667, 0.3333, 0.5, 0.6667, 0.8333] + [1.0] * 13
 
 
 def test_a_method_that_is_none_and_pruning_of_everything_are_refused() -> None:
