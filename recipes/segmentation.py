@@ -28,7 +28,7 @@ from saccade.reduce import Reduce, ReducedModel
 from saccade.train import Recipe, read_weights
 from saccade.zoo.pspnet import pspnet
 
-STEPS = {"dense": 2000, "reduced": 1000}
+STEPS = {"dense": 4000, "reduced": 2000}
 RIGHT = 0.5  # of a person's pixels, above which a picture counts as understood by the efficiency loss
 
 
