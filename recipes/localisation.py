@@ -11,22 +11,19 @@ reduced is the 3D network, not what comes behind it; the stages are those of `re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from recipes.localisation_loss import region_loss
-from recipes.methods import adam, one_cycle
 from recipes.moving_clips import FRAMES, MovingClips, augment_moving
-from recipes.pose_clips import pictures
-from recipes.reduction_methods import ClipMethod, Spending, Stage
+from recipes.reduction import clips_of
+from recipes.reduction_methods import ClipMethod, Spending, Stage, begin, in_batches, options_of, schooling
 from saccade.data.puppets_clips import CLIP_ACTIONS
 from saccade.evaluate.detection import Detections, average_precision
-from saccade.reduce import Reduce, ReducedModel
-from saccade.train import Recipe, read_weights
+from saccade.reduce import Reduce
+from saccade.train import Recipe
 from saccade.zoo.yowo import yowo
 
 SIZE = 64  # of the pictures, two cells
@@ -55,16 +52,13 @@ def recipe(
     gate_rate: float = 0.03,
 ) -> Recipe:
     """Return the recipe; its options mean what they do in `recipes.reduction`."""
-    time, channels = (1 if method == other else space for other in ("channels", "time"))
-    how = ClipMethod(name=method, what=Reduce(time=time, channels=channels), efficiency=efficiency, press=0.0)
+    how = ClipMethod(name=method, what=Reduce(**options_of(method, space)), efficiency=efficiency)
     steps = steps or STEPS["reduced" if start else "dense"]
     stage = Stage(steps)
 
     def build() -> nn.Module:
-        run = ReducedModel(yowo(f"{network}-tiny", classes=len(CLIP_ACTIONS), anchors=ANCHORS, seed=seed))
-        if start:
-            read_weights(Path(start)).load_into(run)
-        return how.apply(run, body_only, example=torch.zeros(1, 3, FRAMES // EVERY, SIZE, SIZE))
+        dense = yowo(f"{network}-tiny", classes=len(CLIP_ACTIONS), anchors=ANCHORS, seed=seed)
+        return how.apply(begin(dense, start), body_only, example=torch.zeros(1, 3, FRAMES // EVERY, SIZE, SIZE))
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         outputs, cost = model(seen(batch["frames"]))
@@ -76,23 +70,16 @@ def recipe(
         build=build,
         data=lambda: MovingClips("train", size=SIZE),
         loss=loss,
-        optimizer=partial(adam, rate=rate, gate_rate=gate_rate, decay=0.01),
-        schedule=partial(one_cycle, steps=steps),
         augment=augment_moving,
         evaluate=lambda model: measure(model, MovingClips("test", size=SIZE)),
-        steps=steps,
-        batch=16,
-        seed=seed,
-        before_step=stage,
-        clip_norm=10.0,
-        log_every=50,
         checkpoint_every=300,
+        **schooling(stage, rate=rate, gate_rate=gate_rate, seed=seed),
     )
 
 
 def seen(frames: Tensor) -> Tensor:
     """Return clips (B, 3, T / 2, H, W) as the network takes them of uint8 frames (B, T, 3, H, W)."""
-    return pictures(frames[:, EVERY - 1 :: EVERY]).transpose(1, 2)
+    return clips_of(frames[:, EVERY - 1 :], EVERY)
 
 
 @torch.no_grad()
@@ -100,8 +87,7 @@ def measure(model: Any, data: Any, *, batch: int = 20) -> dict[str, float]:
     """Return average precision at an IoU of 0.5 over frames, mean over actions (in percent), and macs per clip."""
     spent, found, truth = Spending(), [], []
     device = next(model.parameters()).device
-    for first in range(0, len(data), batch):
-        samples = [data[index] for index in range(first, min(first + batch, len(data)))]
+    for samples in in_batches(data, batch):
         frames = torch.stack([torch.from_numpy(sample["frames"]) for sample in samples])
         outputs, cost = model(seen(frames.to(device)))
         spent.add(cost)

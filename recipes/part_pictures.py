@@ -6,7 +6,6 @@ A sample is a dict: `frame` (3, 64, 64) uint8 and `classes` (64, 64) int64, indi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,9 +31,9 @@ def classes_of(parts: np.ndarray) -> np.ndarray:
     return table[np.maximum(parts, 0)]
 
 
-def render(seed: int, *, size: int = SIZE) -> dict[str, Any]:
+def render(seed: int) -> dict[str, Any]:
     """Return one picture, after H.264."""
-    video = encode_and_decode(render_puppets(PuppetConfig(seed=seed, frames=1, height=size, width=size)))
+    video = encode_and_decode(render_puppets(PuppetConfig(seed=seed, frames=1, height=SIZE, width=SIZE)))
     frame = np.ascontiguousarray(video.frames[0].transpose(2, 0, 1))
     return {"frame": frame, "classes": classes_of(video.parts[0])}
 
@@ -45,7 +44,7 @@ class PartPictures:
     def __init__(self, split: str) -> None:
         count, first = PICTURES[split], FIRST_SEED[split]
         folder = CACHE / f"parts-{split}-{count}-{SIZE}"
-        self.arrays = kept(folder, lambda: render_all(partial(render, size=SIZE), range(first, first + count)))
+        self.arrays = kept(folder, lambda: render_all(render, range(first, first + count)))
 
     def __len__(self) -> int:
         return len(self.arrays["frame"])

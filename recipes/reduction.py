@@ -13,8 +13,7 @@ learn as long as both stages together.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,15 +21,14 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from recipes.methods import adam, one_cycle
 from recipes.moving_clips import CLASSES, FRAMES, SIZE, augment_moving, clips_of_task
 from recipes.pose_clips import pictures
-from recipes.reduction_methods import ClipMethod, Spending, Stage
+from recipes.reduction_methods import ClipMethod, Spending, Stage, Teacher, begin, in_batches, options_of, schooling
 from saccade.data.puppets_clips import MIRRORED_ACTIONS
 from saccade.evaluate.classify import top_k_accuracy
 from saccade.graph.conversion import Where
-from saccade.reduce import Reduce, ReducedModel, spatial_only
-from saccade.train import Recipe, read_weights
+from saccade.reduce import Reduce, spatial_only
+from saccade.train import Recipe
 from saccade.zoo.corrnet import corrnet
 from saccade.zoo.i3d import i3d
 from saccade.zoo.r2plus1d import r2plus1d
@@ -84,17 +82,16 @@ def recipe(
     """
     make, where, every = NETWORKS[network]
     every = stride or every
-    time, channels = (1 if method == other else space for other in ("channels", "time"))
-    what = Reduce(time=time, channels=channels, cheap_time=cheap_time, cheap_channels=cheap_channels)
+    what = Reduce(**options_of(method, space), cheap_time=cheap_time, cheap_channels=cheap_channels)
     how = ClipMethod(name=method, what=what, efficiency=efficiency, press=press)
     steps = steps or STEPS["reduced" if start else "dense"]
     stage = Stage(steps)
     mirrored = MIRRORED_ACTIONS if data == "moving" else tuple(range(CLASSES[data]))
+    dense = partial(make, WIDTHS[width], classes=CLASSES[data], seed=seed)
+    teacher = Teacher(dense, start, distill)
 
     def build() -> nn.Module:
-        run = ReducedModel(make(WIDTHS[width], classes=CLASSES[data], seed=seed), recompute=recompute)
-        if start:
-            read_weights(Path(start)).load_into(run)
+        run = begin(dense(), start, recompute=recompute)
         example = torch.zeros(1, 3, -(-FRAMES // every), SIZE, SIZE)
         model = how.apply(run, where, example=example)
         for layer in model.modules():
@@ -102,19 +99,10 @@ def recipe(
                 layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         return model
 
-    @cache
-    def teacher(device: torch.device) -> nn.Module:
-        dense = ReducedModel(make(WIDTHS[width], classes=CLASSES[data], seed=seed))
-        read_weights(Path(start)).load_into(dense)
-        return dense.eval().requires_grad_(False).to(device)
-
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         clips = clips_of(batch["frames"], every)
         scores, cost = model(clips)
-        task = F.cross_entropy(scores, batch["label"], label_smoothing=0.1)
-        if start and distill:
-            answers = teacher(scores.device)(clips)[0].softmax(1)
-            task = (1 - distill) * task + distill * F.cross_entropy(scores, answers)
+        task = teacher.blend(F.cross_entropy(scores, batch["label"], label_smoothing=0.1), scores, clips)
         return stage.losses(task, how, model, cost, scores.argmax(1) == batch["label"])
 
     def measured(split: str) -> Callable[[nn.Module], dict[str, float]]:
@@ -125,18 +113,11 @@ def recipe(
         build=build,
         data=lambda: clips_of_task(data, "train"),
         loss=loss,
-        optimizer=partial(adam, rate=rate, gate_rate=gate_rate, decay=0.01),
-        schedule=partial(one_cycle, steps=steps),
         augment=partial(augment_moving, mirrored=mirrored),
         validate=measured("validation"),
         evaluate=measured("test"),
-        steps=steps,
-        batch=16,
-        seed=seed,
-        before_step=stage,
-        clip_norm=10.0,
-        log_every=50,
         checkpoint_every=300,
+        **schooling(stage, rate=rate, gate_rate=gate_rate, seed=seed),
     )
 
 
@@ -153,8 +134,7 @@ def measure(model: nn.Module, data: Any, *, stride: int = 1, batch: int = 20) ->
     """
     scores, labels, motion, spent = [], [], [], Spending()
     device = next(model.parameters()).device
-    for first in range(0, len(data), batch):
-        samples = [data[index] for index in range(first, min(first + batch, len(data)))]
+    for samples in in_batches(data, batch):
         frames = torch.stack([torch.from_numpy(sample["frames"]) for sample in samples])
         found, cost = model(clips_of(frames.to(device), stride))
         scores.append(found.cpu())

@@ -6,21 +6,27 @@ weights or whole output channels), "gating" (CGNet) and "resolution" (AR-Net, by
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from recipes.methods import adam, one_cycle
 from saccade.errors import RecipeError
 from saccade.graph.conversion import Where
 from saccade.reduce import Reduce, ReducedModel, convert, efficiency_loss
 from saccade.rivals.channel_gating import gate_channels, threshold_loss
 from saccade.rivals.counted import CountedModel
 from saccade.rivals.resolution import ChoiceCost, ResolutionChoice
+from saccade.train import read_weights
 
-# Options of time and of channels, as a share of the search space: what "temporal only" and "channel only" leave alone.
+# Whether time and channels have a choice: what "temporal only" and "channel only" leave alone.
 REDUCED = {"both": (True, True), "time": (True, False), "channels": (False, True)}
 METHODS = ("dense", *REDUCED, "weights", "filters", "gating", "resolution")
 STAGES = 0.1  # of the steps go by before the efficiency loss begins
@@ -46,7 +52,7 @@ class ClipMethod:
     name: str
     what: Reduce
     efficiency: float
-    press: float
+    press: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the name and the pressure."""
@@ -90,6 +96,63 @@ class ClipMethod:
         if isinstance(cost, ChoiceCost):
             return self.press * cost.expected() + EVEN * cost.unevenness()
         return torch.zeros(())
+
+
+def options_of(method: str, space: int) -> dict[str, int]:
+    """Return how many options of time and of channels a method has in a search space, for `Reduce`."""
+    return {
+        name: space if chosen else 1
+        for name, chosen in zip(("time", "channels"), REDUCED.get(method, (True, True)), strict=True)
+    }
+
+
+def begin(network: nn.Module, start: str, *, recompute: bool = False) -> ReducedModel:
+    """Return what runs a network, with the weights of the dense one in the folder `start`, if any."""
+    run = ReducedModel(network, recompute=recompute)
+    if start:
+        read_weights(Path(start)).load_into(run)
+    return run
+
+
+class Teacher:
+    """The dense network that a method goes on from, whose answers are a share of the task's loss.
+
+    Where there is no folder `start`, or the share is 0, the task's loss is left as it is.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], start: str, share: float) -> None:
+        self.make, self.start, self.share = make, start, share
+        self.networks: dict[torch.device, nn.Module] = {}
+
+    def blend(self, task: Tensor, scores: Tensor, inputs: Tensor) -> Tensor:
+        """Return the loss of scores (B, classes, ...), of what the network was given."""
+        if not (self.start and self.share):
+            return task
+        if scores.device not in self.networks:
+            dense = begin(self.make(), self.start).eval().requires_grad_(False)
+            self.networks[scores.device] = dense.to(scores.device)
+        answers = self.networks[scores.device](inputs)[0].softmax(1)
+        return (1 - self.share) * task + self.share * F.cross_entropy(scores, answers)
+
+
+def schooling(stage: Stage, *, rate: float, gate_rate: float, seed: int) -> dict[str, Any]:
+    """Return what the recipes of reduced networks have in common, as arguments of `Recipe`."""
+    return {
+        "optimizer": partial(adam, rate=rate, gate_rate=gate_rate, decay=0.01),
+        "schedule": partial(one_cycle, steps=stage.steps),
+        "steps": stage.steps,
+        "batch": 16,
+        "seed": seed,
+        "before_step": stage,
+        "clip_norm": 10.0,
+        "log_every": 50,
+    }
+
+
+def in_batches(data: Any, size: int) -> Iterator[list[Any]]:
+    """Return the samples of a data set in their order, so many at a time."""
+    for first in range(0, len(data), size):
+        yield [data[index] for index in range(first, min(first + size, len(data)))]
 
 
 class Stage:

@@ -11,21 +11,19 @@ those of `recipes.reduction`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache, partial
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recipes.methods import adam, one_cycle
 from recipes.part_pictures import CLASSES, SIZE, PartPictures, augment_parts
 from recipes.pose_clips import pictures
-from recipes.reduction_methods import ClipMethod, Spending, Stage
-from saccade.reduce import Reduce, ReducedModel
-from saccade.train import Recipe, read_weights
+from recipes.reduction_methods import ClipMethod, Spending, Stage, Teacher, begin, in_batches, options_of, schooling
+from saccade.reduce import Reduce
+from saccade.train import Recipe
 from saccade.zoo.pspnet import pspnet
 
 STEPS = {"dense": 4000, "reduced": 2000}
@@ -51,30 +49,19 @@ def recipe(
     gate_rate: float = 0.03,
 ) -> Recipe:
     """Return the recipe; its options mean what they do in `recipes.reduction`."""
-    how = ClipMethod(name=method, what=Reduce(time=1, channels=space), efficiency=efficiency, press=0.0)
+    how = ClipMethod(name=method, what=Reduce(**options_of(method, space)), efficiency=efficiency)
     steps = steps or STEPS["reduced" if start else "dense"]
     stage = Stage(steps)
-
-    def dense() -> ReducedModel:
-        run = ReducedModel(pspnet(classes=len(CLASSES), seed=seed))
-        if start:
-            read_weights(Path(start)).load_into(run)
-        return run
+    dense = partial(pspnet, classes=len(CLASSES), seed=seed)
+    teacher = Teacher(dense, start, distill)
 
     def build() -> nn.Module:
-        return how.apply(dense(), encoder_only, example=torch.zeros(1, 3, SIZE, SIZE))
-
-    @cache
-    def teacher(device: torch.device) -> nn.Module:
-        return dense().eval().requires_grad_(False).to(device)
+        return how.apply(begin(dense(), start), encoder_only, example=torch.zeros(1, 3, SIZE, SIZE))
 
     def loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         frames, truth = pictures(batch["frame"]), batch["classes"]
         scores, cost = model(frames)
-        task = F.cross_entropy(scores, truth)
-        if start and distill:
-            answers = teacher(scores.device)(frames)[0].softmax(1)
-            task = (1 - distill) * task + distill * F.cross_entropy(scores, answers)
+        task = teacher.blend(F.cross_entropy(scores, truth), scores, frames)
         return stage.losses(task, how, model, cost, understood(scores, truth))
 
     return Recipe(
@@ -82,22 +69,11 @@ def recipe(
         build=build,
         data=lambda: PartPictures("train"),
         loss=loss,
-        optimizer=partial(adam, rate=rate, gate_rate=gate_rate, decay=0.01),
-        schedule=partial(one_cycle, steps=steps),
         augment=augment_parts,
-        evaluate=_measured("test"),
-        steps=steps,
-        batch=16,
-        seed=seed,
-        before_step=stage,
-        clip_norm=10.0,
-        log_every=50,
+        evaluate=lambda model: measure(model, PartPictures("test")),
         checkpoint_every=500,
+        **schooling(stage, rate=rate, gate_rate=gate_rate, seed=seed),
     )
-
-
-def _measured(split: str) -> Callable[[nn.Module], dict[str, float]]:
-    return lambda model: measure(model, PartPictures(split))
 
 
 def understood(scores: Tensor, truth: Tensor) -> Tensor:
@@ -117,8 +93,7 @@ def measure(model: nn.Module, data: Any, *, batch: int = 50) -> dict[str, float]
     """Return the mean over classes of intersection over union (in percent), and macs per picture."""
     spent, pairs = Spending(), torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)
     device = next(model.parameters()).device
-    for first in range(0, len(data), batch):
-        samples = [data[index] for index in range(first, min(first + batch, len(data)))]
+    for samples in in_batches(data, batch):
         frames = torch.stack([torch.from_numpy(sample["frame"]) for sample in samples])
         scores, cost = model(pictures(frames.to(device)))
         spent.add(cost)

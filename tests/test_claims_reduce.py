@@ -13,6 +13,7 @@ import torch
 import benchmarks.claims.reduce_claims as reduce_claims
 import benchmarks.claims.reduce_page as page
 import recipes.moving_clips
+from benchmarks.claims.__main__ import main
 from benchmarks.claims.curves import by_setting
 from benchmarks.claims.judging import on_average
 from benchmarks.claims.reduce_claims import CLAIMS, judge, saves, share_in_time
@@ -86,6 +87,16 @@ def test_what_is_ranked_has_every_seed() -> None:
     for method in ("dense", OURS, TIME, CHANNELS, *RIVALS):
         if method != "half the width":
             assert max(len(points) for points in by_setting(found, method).values()) == 3, method
+
+
+def test_several_names_may_be_asked_for_and_what_they_start_from_comes_along(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["claims", "reduce", "--list", "--only", "x3d/tuned/1", "pspnet/channels-0.8/2"]
+    monkeypatch.setattr("sys.argv", asked)
+    main()
+    names = {line.split()[-1] for line in capsys.readouterr().out.splitlines()[:-1]}
+    assert names == {"x3d/dense/1", "x3d/tuned/1", "pspnet/dense/2", "pspnet/channels-0.8/2"}
 
 
 def test_curves_are_of_macs_against_the_dense_network() -> None:
@@ -249,6 +260,8 @@ def test_the_run_module_trains_and_measures(
     reduced = rows["r2plus1d/both-0.8/0"]["measures"]["plain"]
     assert reduced["dense_macs"] == rows["r2plus1d/dense/0"]["measures"]["plain"]["dense_macs"]
     assert reduced["overhead"] > 0
+    checkpoint = tmp_path / "r2plus1d" / "dense" / "0" / "checkpoint.pt"
+    torch.save({**torch.load(checkpoint), "seconds": 500.0}, checkpoint)
     again = train_run(every["r2plus1d/dense/0"], every, reduce_runs.measure, measured=False)
-    assert (again["measures"], again["device"]) == ({}, "cpu")
+    assert (again["measures"], again["device"], again["train_seconds"]) == ({}, "cpu", 500)  # what was spent before
     assert ABLATED in {int(name.split("/")[-1]) for name in every}

@@ -21,6 +21,7 @@ from recipes.reduction import clips_of, pointwise_only, rank_correlation
 from recipes.reduction_methods import ClipMethod, Stage
 from saccade.errors import RecipeError
 from saccade.reduce import Reduce
+from saccade.reduce.layer import ReducedConv3d
 from saccade.train import evaluate, load_recipe, read_weights, train
 from saccade.zoo.x3d import x3d
 
@@ -101,6 +102,14 @@ def test_what_goes_on_from_a_dense_network_learns_from_its_answers_and_from_the_
     by_hand = [float(-(target * said).sum(1).mean()) for target in (smooth, answers)]
     assert [losses[0.0], losses[1.0]] == pytest.approx(by_hand, rel=1e-4)
     assert losses[0.3] == pytest.approx(0.7 * losses[0.0] + 0.3 * losses[1.0], rel=1e-5)
+
+
+@pytest.mark.parametrize(("method", "options"), [("both", (2, 2)), ("time", (2, 1)), ("channels", (1, 2))])
+def test_a_half_of_the_method_leaves_the_other_dimension_alone(method: str, options: tuple[int, int]) -> None:
+    layers = [layer for layer in load_recipe("recipes/reduction.py", {"method": method}).build().modules()]
+    spaces = [layer.space for layer in layers if isinstance(layer, ReducedConv3d)]
+    assert len(spaces) > 5
+    assert {(space.time, space.channels) for space in spaces} == {options}
 
 
 def test_the_penalty_waits_for_its_stage_and_then_grows() -> None:

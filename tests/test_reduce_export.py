@@ -18,6 +18,8 @@ from saccade.reduce.policies import Policies
 from saccade.zoo.tsn import tsn
 from tests.instruction_sets import every_isa
 
+NEAR = 3e-6  # of the largest output
+
 
 class Clips(nn.Module):
     """A (2+1)D network with awkward layers: replicated padding, dilation, groups, no bias, few and many channels."""
@@ -82,7 +84,6 @@ def assert_near(found: Tensor, exact: Tensor, note: str = "") -> None:
     assert apart < NEAR, f"{note} {apart:.1e} of the largest output"
 
 
-NEAR = 3e-6  # of the largest output
 WAYS = [
     Reduce(time=3, channels=3),
     Reduce(cheap_time="copy", overhead=1.0),

@@ -37,8 +37,8 @@ def on_average(found: Curves, method: str, *, slack: float = 0.0, tuned: bool = 
 
     That is the better of the network and the same tuned as long, or, not `tuned`, the network every method starts from.
     """
-    before = {seed: points[0].accuracy for seed, points in found["dense"].items()}
-    dense = mean((dense_accuracy(found) if tuned else before).values())
+    every = dense_accuracy(found).values() if tuned else [points[0].accuracy for points in found["dense"].values()]
+    dense = mean(every)
     best = None
     for setting in by_setting(found, method).values():
         if mean(item.accuracy for item in setting) >= dense - slack:

@@ -9,6 +9,7 @@ from torch import nn
 
 from recipes.moving_clips import MovingClips
 from recipes.reduction import NETWORKS, clips_of
+from recipes.reduction_methods import in_batches
 from saccade.data.puppets_clips import CLIP_ACTIONS
 from saccade.reduce import DIMENSIONS, LayerUse, ReducedModel, measure_redundancy
 from saccade.train import Recipe
@@ -36,8 +37,7 @@ def policies(recipe: Recipe, model: ReducedModel) -> Measured:
     costs: list[float] = []
     labels: list[int] = []
     found: dict[str, list[list[tuple[float, float]]]] = {}
-    for first in range(0, len(data), BATCH):
-        samples = [data[index] for index in range(first, min(first + BATCH, len(data)))]
+    for samples in in_batches(data, BATCH):
         labels += [int(sample["label"]) for sample in samples]
         frames = torch.stack([torch.from_numpy(sample["frames"]) for sample in samples])
         _, chosen = model(clips_of(frames.to(device), stride))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from benchmarks.claims.runs import Run, answer
@@ -87,18 +88,10 @@ def runs() -> dict[str, Run]:
             more = ("policies",) if whole else ()
             add(network, f"both-{weight}", seed, more, method="both", efficiency=weight)
 
-    def add_pose(name: str, seed: int, minutes: float, **options: Any) -> None:
-        start = f"puppets/dense/{seed}" if name != "dense" else ""
-        options = {"data": "puppets", "seed": seed, **options}
-        found[f"puppets/{name}/{seed}"] = Run(
-            f"puppets/{name}/{seed}", "recipes/pose.py", options, ("plain",), start, minutes
-        )
-
-    def add_task(task: str, name: str, seed: int, **options: Any) -> None:
-        start, recipe = f"{task}/dense/{seed}" if name != "dense" else "", TASKS[task][0]
-        minutes = TASK_MINUTES[task][str(options.get("method", name))]
-        full = f"{task}/{name}/{seed}"
-        found[full] = Run(full, recipe, {"seed": seed, **options}, ("plain",), start, minutes)
+    def add_other(recipe: str, task: str, name: str, seed: int, minutes: float, **options: Any) -> None:
+        start = f"{task}/dense/{seed}" if name != "dense" else ""
+        run = Run(f"{task}/{name}/{seed}", recipe, {"seed": seed, **options}, ("plain",), start, minutes)
+        found[run.name] = run
 
     for seed in SEEDS:
         whole = seed == ABLATED
@@ -122,12 +115,15 @@ def runs() -> dict[str, Run]:
             add("actions", "dense", seed, steps=600)
             add("actions", "tuned", seed, steps=300)
             add("actions", f"both-{WEIGHTS[-1]}", seed, method="both", efficiency=WEIGHTS[-1], steps=300)
-    for task, (_, method, seeds) in TASKS.items():
+    for task, (recipe, method, seeds) in TASKS.items():
+        minutes = TASK_MINUTES[task]
         for seed in seeds:
-            add_task(task, "dense", seed)
-            add_task(task, "tuned", seed)
+            add_other(recipe, task, "dense", seed, minutes["dense"])
+            add_other(recipe, task, "tuned", seed, minutes["tuned"])
             for weight in WEIGHTS[::-1]:
-                add_task(task, f"{method}-{weight}", seed, method=method, efficiency=weight)
+                name, press = f"{method}-{weight}", {"method": method, "efficiency": weight}
+                add_other(recipe, task, name, seed, minutes[method], **press)
+    add_pose = partial(add_other, "recipes/pose.py", "puppets", data="puppets")
     for seed in SEEDS:
         add_pose("dense", seed, POSE_MINUTES["dense"])
         add_pose("tuned", seed, POSE_MINUTES["tuned"])
