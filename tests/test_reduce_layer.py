@@ -181,21 +181,37 @@ def test_macs_by_hand() -> None:
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_the_gradient_is_that_of_the_definition(recompute: bool) -> None:
+@pytest.mark.parametrize(("options", "time", "channels"), [(2, *KINDS[-1]), *((3, *kind) for kind in KINDS)])
+def test_the_gradient_is_that_of_the_definition(options: int, time: Any, channels: Any, recompute: bool) -> None:
     conv = CONVOLUTIONS["3d"]()
-    made = layer(conv, Reduce(), frames=5)
+    what = Reduce(time=options, channels=options, cheap_time=time, cheap_channels=channels, overhead=9)
+    made = layer(conv, what, frames=7)
     made.training = True
-    clips = clips_for(conv, 5, 3).requires_grad_()
+    clips = clips_for(conv, 7, 3).requires_grad_()
     output, policies = ReducedModel(made, recompute=recompute)(clips)
     toward = torch.randn_like(output)
-    ours = torch.autograd.grad((output * toward).sum(), [clips, *made.parameters()])
+    inputs: list[Tensor] = [clips, *made.parameters()]
+    unused: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
+    ours = torch.autograd.grad((output * toward).sum(), inputs, **unused)
     full = conv(clips)
     pooled = made.gate(clips.mean((-2, -1)))
-    wanted = torch.stack([definition(made, full[b], pooled[b, :2], pooled[b, 2:]) for b in range(3)])
-    theirs = torch.autograd.grad((wanted * toward).sum(), [clips, *made.parameters()])
+    wanted = torch.stack([definition(made, full[b], pooled[b, :options], pooled[b, options:]) for b in range(3)])
+    theirs = torch.autograd.grad((wanted * toward).sum(), inputs, **unused)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
     assert policies.macs.shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["3d", "2d"])
+def test_maps_keep_the_order_in_memory_that_the_convolution_gives(name: str) -> None:
+    """While training: channels last in, channels last out; pictures of clips come back as pictures without a copy."""
+    conv = CONVOLUTIONS[name]().float()
+    layout = torch.channels_last_3d if name == "3d" else torch.channels_last
+    made = layer(conv, Reduce(), frames=6).float()
+    conv.to(memory_format=layout)  # type: ignore[call-overload]
+    x = given(conv, clips_for(conv, 6, 2).float()).to(memory_format=layout)
+    made.training = True
+    assert made(x).is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize(

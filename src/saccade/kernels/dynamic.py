@@ -8,105 +8,20 @@ largest option of each dimension that has a weight over 0 (eq. 8).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from saccade.kernels.call import Call, Ref, make_call
 from saccade.kernels.convolving import Geometry, convolve, sizes_on
+from saccade.kernels.mixing import Cheap, empty_as, mix
 from saccade.kernels.rule import Masks, Rule, Scope
 from saccade.kernels.window import CONVOLUTION
 from saccade.masks import ValueSpec
 
 DYNAMIC = "saccade.dynamic_convolution.default"
 Compute = Callable[[Tensor, int, int], Tensor]
-
-
-class Cheap(NamedTuple):
-    """What rebuilds the maps that options leave out, entry k - 1 for option k.
-
-    Attributes:
-        before: (2**k - 1, C), by which the computed frame before one left out is multiplied; (0, C): by 1.
-        after: the same of the computed frame behind it; (0, C): it is not read.
-        filters: (C - K_k, 1, 1, h, w), over space, by which channel K_k + g is made of channel g mod K_k.
-    """
-
-    before: Sequence[Tensor]
-    after: Sequence[Tensor]
-    filters: Sequence[Tensor]
-
-
-def rebuild_frames(y: Tensor, before: Tensor, after: Tensor, *, stride: int, frames: int) -> Tensor:
-    """Returns all frames (B, c, T, H, W) from every stride-th of them (B, c, n, H, W), the first c channels.
-
-    Frame i R + j is before[j - 1] y_i + after[j - 1] y_{i+1} per channel, y_i the i-th frame computed (eq. 1); the last
-    has itself for a next.
-    """
-    channels = y.shape[1]
-    following = torch.cat([y[:, :, 1:], y[:, :, -1:]], 2) if len(after) else None
-    parts = [y]
-    for j in range(stride - 1):
-        part = y * before[j, :channels].reshape(-1, 1, 1, 1) if len(before) else y
-        if following is not None:
-            part = part + following * after[j, :channels].reshape(-1, 1, 1, 1)
-        parts.append(part)
-    return torch.stack(parts, 3).flatten(2, 3)[:, :, :frames]
-
-
-def rebuild_channels(y: Tensor, filters: Tensor) -> Tensor:
-    """Returns the channels left out, (B, C - K, T, H, W), from those computed, (B, K, T, H, W)."""
-    rest, kept = len(filters), y.shape[1]
-    source = y[:, :rest] if rest <= kept else y[:, [g % kept for g in range(rest)]]
-    if filters.shape[-2:] == (1, 1):
-        return source * filters.reshape(-1, 1, 1, 1)
-    return F.conv3d(source, filters, padding=[0, filters.shape[-2] // 2, filters.shape[-1] // 2], groups=rest)
-
-
-def mix(
-    y: Tensor, time: Tensor, channels: Tensor, cheap: Cheap, *, frames: int, out: int, largest: tuple[int, int] = (0, 0)
-) -> Tensor:
-    """Returns the sum of the options (eq. 5), (B, C, T, H, W).
-
-    Args:
-        y: what was computed, (B, K, n, H, W): the frames and channels of the options `largest`.
-        time, channels: weights of the options, (B, options); 0 for all larger than those computed. A dimension with one
-            option is left alone.
-        cheap: what rebuilds the rest.
-        frames, out: T and C.
-        largest: the options of time and of channels that were computed.
-    """
-    if time.shape[1] > 1:
-        y = _sum(time, largest[0], partial(_frames_of, y, cheap, largest[0], frames))
-    if channels.shape[1] > 1:
-        y = _sum(channels, largest[1], partial(_channels_of, y, cheap, out))
-    return y
-
-
-def _frames_of(y: Tensor, cheap: Cheap, largest: int, frames: int, option: int) -> Tensor:
-    kept = y[:, :, :: 2 ** (option - largest)]
-    if option == 0:
-        return kept
-    return rebuild_frames(kept, cheap.before[option - 1], cheap.after[option - 1], stride=2**option, frames=frames)
-
-
-def _channels_of(y: Tensor, cheap: Cheap, out: int, option: int) -> Tensor:
-    if option == 0:
-        return y
-    filters = cheap.filters[option - 1]
-    kept = y[:, : out - len(filters)]
-    return torch.cat([kept, rebuild_channels(kept, filters)], 1)
-
-
-def _sum(weights: Tensor, largest: int, option: Callable[[int], Tensor]) -> Tensor:
-    """Returns the sum of the options that some clip gives a weight, each times its weights."""
-    some = (weights > 0).any(0).tolist()
-    used = [k for k in range(largest, len(some)) if some[k] or k == largest]
-    return functools.reduce(torch.add, [option(k) * weights[:, k].reshape(-1, 1, 1, 1, 1) for k in used])
 
 
 def first_used(weights: Tensor) -> Tensor:
@@ -167,7 +82,7 @@ def compute_largest(
         found.append((members, mix(y, *weights, cheap, frames=shape[1], out=shape[0], largest=(t, c))))
     if len(found) == 1:
         return found[0][1]
-    output = found[0][1].new_empty(len(clips), *shape)
+    output = empty_as(found[0][1], (len(clips), *shape), found[0][1].dtype)
     for members, maps in found:
         output[members] = maps
     return output

@@ -1,6 +1,6 @@
 """The numbers of the cheap linear operations of VA-RED2: by what each option rebuilds what it leaves out.
 
-The arithmetic is in `saccade.kernels.dynamic`. Nothing here has a bias: where nothing was computed, nothing is rebuilt.
+The arithmetic is in `saccade.kernels.mixing`. Nothing here has a bias: where nothing was computed, nothing is rebuilt.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from saccade.kernels.dynamic import Cheap
+from saccade.kernels.mixing import Cheap
 from saccade.reduce.space import CheapChannels, CheapTime, Space
 
 
@@ -18,7 +18,7 @@ class CheapOperations(nn.Module):
     """What rebuilds the frames and channels that a layer's options leave out.
 
     `before` and `after`, per option of time but the first, and `filters`, per option of channels but the first, are as
-    of `saccade.kernels.dynamic.Cheap`. They start at a straight line between the computed frames ("blend") or at a
+    of `saccade.kernels.mixing.Cheap`. They start at a straight line between the computed frames ("blend") or at a
     copy, and filters at random.
     """
 

@@ -13,7 +13,8 @@ from saccade.errors import InputError
 from saccade.graph.conversion import Converted
 from saccade.graph.ledger import Spent, tell
 from saccade.kernels.convolving import convolve, output_size, pad, sharing_weights
-from saccade.kernels.dynamic import compute_largest, compute_part, dynamic_convolution, mix
+from saccade.kernels.dynamic import compute_largest, compute_part, dynamic_convolution
+from saccade.kernels.mixing import mix
 from saccade.reduce.cheap import CheapOperations
 from saccade.reduce.gate import ModulationGate
 from saccade.reduce.policies import LayerUse, Pass, current_pass, one_hot
