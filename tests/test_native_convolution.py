@@ -92,6 +92,8 @@ OTHER_RANKS = [
     case((17,), 32, 16, kernel=4, stride=2, pad=1, transposed=True),
     case((3, 5, 7), 16, 17, kernel=3, pad=1, batch=2),
     case((4, 5, 9), 3, 16, kernel=(3, 5, 5), stride=(1, 2, 2), pad=(1, 2, 2)),
+    case((7, 9, 11), 3, 16, kernel=7, stride=2, pad=3),
+    case((3, 2, 4), 2, 8, kernel=(3, 3, 5), pad=(1, 1, 5)),  # columns of outputs that read nothing but padding
     case((4, 4, 4), 32, 48, kernel=(2, 3, 1), stride=(2, 1, 2), pad=(1, 0, 0), dilation=(1, 1, 2)),
     case((3, 4, 5), 16, 16, kernel=(3, 1, 1), pad=(1, 0, 0), groups=2),
     case((2, 3, 4), 17, 8, kernel=3, stride=(1, 2, 3), pad=1, extra=(0, 1, 2), transposed=True),

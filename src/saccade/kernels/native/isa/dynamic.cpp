@@ -50,36 +50,61 @@ SACCADE_INLINE void add(float* out, Vec v, bool fresh, int64_t left) {
     store_part(out, fresh ? v : v + load_part(out, left), left);
 }
 
-// `point`: filters have one tap, which lies inside everywhere.
-template <bool point>
-void spread_line(const Spread& s, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
-                 int64_t ld) {
-    Inside in;
-    for (int32_t x = first; x < first + count; ++x, out += ld) {
-        const float* z = lines[point ? 0 : s.kernel[0] / 2] + x * stride;
-        if (!point) find_inside(s, lines, stride, x, in);
-        for (int32_t o = 0; o < s.options; ++o) {
-            const Vec weight = splat(s.weight[o]);
-            const int64_t kept = s.kept[o], rest = s.channels - kept;
+constexpr int columns_together = 8;  // that share what is read of a filter
+
+// Channels [c, c + lanes) of P neighbouring columns, made by taps that lie inside for all of them.
+template <int P>
+SACCADE_INLINE void filter_columns(const Inside& in, const float* filter, int64_t rest, int64_t stride, int64_t c,
+                                   int64_t left, Vec weight, bool fresh, float* out, int64_t ld) {
+    Vec v[P];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) v[p] = splat(0.0f);
+    for (int32_t t = 0; t < in.count; ++t) {
+        const float* taps = filter + in.taps[t] * rest;
+        const Vec tap = left >= lanes ? load(taps) : load_part(taps, left);
+        const float* source = in.rows[t] + c;
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p)
+            v[p] = fma(tap, left >= lanes ? load(source + p * stride) : load_part(source + p * stride, left), v[p]);
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) add(out + p * ld, weight * v[p], fresh, left);
+}
+
+// P columns from x on; `in`: the taps of the first.
+template <int P>
+void spread_columns(const Spread& s, const Inside& in, const float* z, int64_t stride, float* out, int64_t ld) {
+    for (int32_t o = 0; o < s.options; ++o) {
+        const Vec weight = splat(s.weight[o]);
+        const int64_t kept = s.kept[o], rest = s.channels - kept;
+        for (int p = 0; p < P; ++p)
             for (int64_t c = 0; c < kept; c += lanes) {
                 const int64_t left = kept - c;
-                add(out + c, weight * (left >= lanes ? load(z + c) : load_part(z + c, left)), o == 0, left);
+                const float* own = z + p * stride + c;
+                add(out + p * ld + c, weight * (left >= lanes ? load(own) : load_part(own, left)), o == 0, left);
             }
-            for (int64_t from = 0; from < rest; from += kept) {  // channels made of 0 .. kept once more
-                const int64_t here = rest - from < kept ? rest - from : kept;
-                for (int64_t c = 0; c < here; c += lanes) {
-                    const int64_t left = here - c;
-                    Vec v = splat(0.0f);
-                    for (int32_t t = 0; t < (point ? 1 : in.count); ++t) {
-                        const float* filter = s.filters[o] + (point ? 0 : in.taps[t]) * rest + from + c;
-                        const float* source = (point ? z : in.rows[t]) + c;
-                        v = left >= lanes ? fma(load(filter), load(source), v)
-                                          : fma(load_part(filter, left), load_part(source, left), v);
-                    }
-                    add(out + kept + from + c, weight * v, o == 0, left);
-                }
-            }
+        for (int64_t from = 0; from < rest; from += kept) {  // channels made of 0 .. kept once more
+            const int64_t here = rest - from < kept ? rest - from : kept;
+            for (int64_t c = 0; c < here; c += lanes)
+                filter_columns<P>(in, s.filters[o] + from + c, rest, stride, c, here - c, weight, o == 0,
+                                  out + kept + from + c, ld);
         }
+    }
+}
+
+void spread_line(const Spread& s, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
+                 int64_t ld) {
+    const int32_t half = s.kernel[1] / 2, end = first + int32_t(count);
+    Inside in;
+    for (int32_t x = first; x < end;) {
+        const float* z = lines[s.kernel[0] / 2] + x * stride;
+        find_inside(s, lines, stride, x, in);
+        const bool inside = half == 0 || (x >= half && x + columns_together + half <= s.width);
+        const bool together = inside && x + columns_together <= end;
+        const int32_t now = together ? columns_together : 1;
+        (together ? spread_columns<columns_together> : spread_columns<1>)(s, in, z, stride, out, ld);
+        x += now;
+        out += now * ld;
     }
 }
 
@@ -87,8 +112,7 @@ void spread_line(const Spread& s, const float* const* lines, int64_t stride, int
 
 void spread(const Spread& s, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
             int64_t ld) {
-    const bool point = s.kernel[0] * s.kernel[1] == 1;
-    (point ? spread_line<true> : spread_line<false>)(s, lines, stride, first, count, out, ld);
+    spread_line(s, lines, stride, first, count, out, ld);
 }
 
 }  // namespace SACCADE_ISA_NAMESPACE

@@ -16,7 +16,9 @@ public:
         const int64_t fit = 256 * 1024 / (rows_per_tile(p) * padded(c.out_channels) * 4);
         return fit < 4 ? 4 : fit > max_tiles ? max_tiles : fit;
     }
-    SACCADE_INLINE int64_t zeros_bytes(const Packing& p) { return round_up(p.in_per_group * 4, 64); }
+    SACCADE_INLINE int64_t zeros_bytes(const Packing& p) {
+        return round_up((p.rows_in_place ? p.run_units : p.in_per_group) * 4, 64);
+    }
     SACCADE_INLINE int64_t copy_bytes(const Packing& p) { return p.copied ? round_up(p.units * 4, 64) : 0; }
     SACCADE_INLINE int64_t scratch_bytes(const Convolution& c, const Packing& p) {
         return 64 + zeros_bytes(p) + round_up(p.taps * 8, 64) +
@@ -61,8 +63,10 @@ public:
                 firsts[p] = inside && in_place ? first_tap(place, data) : nullptr;
                 if (firsts[p]) continue;
                 all_inside = false;
-                if (pk.copied) {
-                    char* copy = copies + (tiles * tile_rows_ + p) * copy_bytes(pk);
+                char* copy = copies + (tiles * tile_rows_ + p) * copy_bytes(pk);
+                if (pk.copied && in_place) {
+                    point_rows(place, data, to + p, n, copy);
+                } else if (pk.copied) {
                     copy_inputs(place, data, copy);
                     for (int64_t run = 0; run < pk.runs; ++run) to[run * n + p] = copy + run * run_bytes;
                 } else {
@@ -171,6 +175,27 @@ private:
         } else {
             for (int64_t tap = 0; tap < pk.taps; ++tap)
                 for (int64_t part = 0; part < parts; ++part, to += n) *to = first + offsets[tap] + part * run_bytes;
+        }
+    }
+
+    // Window rows of few channels, of a position whose window leaves the input: read in place where they lie inside,
+    // zeros where they lie outside, copied where they do in part.
+    void point_rows(const Place& p, const char* data, const char** to, int64_t n, char* copy) const {
+        const int32_t from = p.from[2], count = pk.along[2].count;
+        const int32_t first = from < 0 ? -from : 0, end = w.in[2] - from < count ? w.in[2] - from : count;
+        for (int32_t kd = 0; kd < pk.along[0].count; ++kd) {
+            const int32_t d = source(p, 0, kd);
+            for (int32_t kh = 0; kh < pk.along[1].count; ++kh, to += n, copy += run_bytes) {
+                const int32_t h = source(p, 1, kh);
+                *to = zeros;
+                if (d < 0 || h < 0 || first >= end) continue;
+                const char* row = data + in_row(p.n, d, h, from) * row_bytes;
+                *to = p.columns_inside ? row : copy;
+                if (p.columns_inside) continue;
+                zero_bytes_of(copy, first * value_bytes);
+                copy_bytes_of(copy + first * value_bytes, row + first * row_bytes, (end - first) * value_bytes);
+                zero_bytes_of(copy + end * value_bytes, (count - end) * value_bytes);
+            }
         }
     }
 
