@@ -14,10 +14,21 @@ import benchmarks.claims.reduce_claims as reduce_claims
 import benchmarks.claims.reduce_page as page
 import recipes.moving_clips
 from benchmarks.claims.__main__ import main
-from benchmarks.claims.curves import by_setting
+from benchmarks.claims.curves import by_setting, of_same_seeds
+from benchmarks.claims.drawn import settings_table
 from benchmarks.claims.judging import on_average
 from benchmarks.claims.reduce_claims import CLAIMS, judge, saves, share_in_time
-from benchmarks.claims.reduce_curves import CHANNELS, OURS, RIVALS, TIME, curves, method_of, setting_of
+from benchmarks.claims.reduce_curves import (
+    CHANNELS,
+    OURS,
+    RIVALS,
+    TIME,
+    TUNED,
+    beside_dense,
+    curves,
+    method_of,
+    setting_of,
+)
 from benchmarks.claims.reduce_measures import MEASURES, shares
 from benchmarks.claims.reduce_runs import ABLATED, runs
 from benchmarks.claims.runs import Results, plan
@@ -132,6 +143,28 @@ def test_verdicts_follow_their_rules(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert verdicts(made_rows({"magnitude-refresh-3.0": (78.0, 8.0)}))["SV"] == "yes"
     assert verdicts(made_rows({"magnitude-refresh-3.0": (80.4, 8.0)}))["SV"] == "partly"
     assert verdicts(made_rows({"skip+reduce-0.3": (70.0, 9.0), "skip+reduce-1.0": (60.0, 1.2)}))["SV"] == "partly"
+
+
+def test_methods_are_compared_over_the_seeds_they_have_in_common() -> None:
+    """A method that was luckier, with seeds the other does not have, is not held against it."""
+    rows = made_rows({"time-2.0": (81.0, 1.5), "both-2.0": (81.0, 1.8), "both-0.2": (81.0, 1.2)})
+    for name in ("both-2.0/1", "both-2.0/2", "dense/1", "tuned/2"):
+        rows[f"r2plus1d/{name}"]["measures"]["plain"]["top1"] = 10.0
+    for seed in (1, 2):
+        del rows[f"r2plus1d/time-2.0/{seed}"]
+    found = of_same_seeds(curves(rows, "r2plus1d"), [OURS, TIME, "not run"])
+    assert {method: list(seeds) for method, seeds in found.items()} == {OURS: [0], TIME: [0]}
+    claims = {claim.id: claim for claim in judge(rows)}
+    assert (claims["V6"].reproduced, claims["V6"].seeds, "One seed so far" in claims["V6"].protocol) == ("yes", 1, True)
+    assert (claims["V1"].seeds, "One seed" in claims["V1"].protocol) == (3, False)
+    table = settings_table(curves(rows, "r2plus1d"), "top-1").splitlines()
+    assert table[0].endswith("| seeds |")
+    assert {line.split("|")[-2].strip() for line in table if "time only" in line} == {"1"}
+    for name in [name for name in rows if name.startswith("r2plus1d/both") and not name.endswith("/1")]:
+        del rows[name]
+    beside = beside_dense(rows, "r2plus1d")
+    assert (list(beside[OURS]), list(beside["dense"])) == ([1], [1])
+    assert on_average({OURS: {}, "dense": {}, TUNED: {}}, OURS) is None
 
 
 def test_claims_say_what_they_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

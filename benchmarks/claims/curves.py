@@ -112,6 +112,13 @@ def by_setting(found: Curves, method: str) -> dict[str, list[Point]]:
     return {name: [seed[name] for seed in by_seed] for name in common}
 
 
+def of_same_seeds(found: Curves, methods: Iterable[str]) -> Curves:
+    """Returns the points of those of the methods that were run, of the seeds that all of them have."""
+    there = [method for method in methods if method in found]
+    seeds = sorted(set.intersection(*(set(found[method]) for method in there))) if there else []
+    return {method: {seed: found[method][seed] for seed in seeds} for method in there}
+
+
 def largest_ratio(points: Iterable[Point], accuracy: float) -> float | None:
     """Returns by how much a method divides the macs while its accuracy is at least this; None where it never is."""
     return max((item.ratio for item in points if item.accuracy >= accuracy), default=None)

@@ -12,13 +12,17 @@ from saccade.report.plots import CurvePoint
 
 
 def settings_table(found: Curves, unit: str) -> str:
-    """Returns every method's settings: mean accuracy and macs over seeds."""
-    lines = []
+    """Returns every method's settings: mean accuracy and macs over seeds, and how many where that differs."""
+    lines, counts = [], []
     for method in found:
         for setting in by_setting(found, method).values():
             ratio = mean(item.ratio for item in setting)
             lines.append([method, setting[0].setting, spread([item.accuracy for item in setting]), f"{ratio:.2f}"])
-    return table(["method", "setting", unit, "macs /"], lines)
+            counts.append(len(setting))
+    heads = ["method", "setting", unit, "macs /"]
+    if len(set(counts)) > 1:
+        heads, lines = [*heads, "seeds"], [[*line, str(count)] for line, count in zip(lines, counts, strict=True)]
+    return table(heads, lines)
 
 
 def curve_points(found: Curves, method: str) -> list[CurvePoint]:

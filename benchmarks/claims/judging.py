@@ -37,7 +37,9 @@ def on_average(found: Curves, method: str, *, slack: float = 0.0, tuned: bool = 
 
     That is the better of the network and the same tuned as long, or, not `tuned`, the network every method starts from.
     """
-    every = dense_accuracy(found).values() if tuned else [points[0].accuracy for points in found["dense"].values()]
+    every = list(dense_accuracy(found).values()) if tuned else [item[0].accuracy for item in found["dense"].values()]
+    if not every:
+        return None
     dense = mean(every)
     best = None
     for setting in by_setting(found, method).values():

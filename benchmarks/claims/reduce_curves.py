@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.claims.curves import Curves, Point, by_setting, mean
+from benchmarks.claims.curves import Curves, Point, by_setting, mean, of_same_seeds
 from benchmarks.claims.judging import STRICT
 
 OURS, FREE = "VA-RED2", "VA-RED2 without the efficiency loss"
@@ -71,6 +71,11 @@ def curves(rows: Mapping[str, Any], network: str) -> Curves:
     return found
 
 
+def beside_dense(rows: Mapping[str, Any], network: str, method: str = OURS) -> Curves:
+    """Returns the points of a method and of both dense networks, of the seeds that all of them have."""
+    return of_same_seeds(curves(rows, network), [TITLES["dense"], TUNED, method])
+
+
 def setting_of(found: Curves, method: str, setting: str) -> tuple[float, float] | None:
     """Returns mean accuracy and mean macs ratio over the seeds of one setting; None where it was not run."""
     points = by_setting(found, method).get(setting)
@@ -79,4 +84,4 @@ def setting_of(found: Curves, method: str, setting: str) -> tuple[float, float] 
 
 def cut(ratio: float | None) -> str:
     """Returns a ratio of macs as the share that is saved, in words."""
-    return "none" if ratio is None else f"{100 * (1 - 1 / ratio):.0f} %"
+    return "none" if ratio is None else f"{round(100 * (1 - 1 / ratio))} %"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims.claim import Claim, section, summary, write_json
+from benchmarks.claims.curves import of_same_seeds
 from benchmarks.claims.drawn import curve_points, save_svg, settings_table
 from benchmarks.claims.reduce_claims import judge
 from benchmarks.claims.reduce_curves import CHANNELS, OURS, RIVALS, TIME, TUNED, curves
@@ -55,7 +56,7 @@ def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draws accuracy against macs; returns the files."""
     files = []
     for name, (network, methods) in DRAWN.items():
-        found = curves(rows, network)
+        found = of_same_seeds(curves(rows, network), [TUNED, *methods])
         lines = [Curve(method, curve_points(found, method)) for method in methods if method in found]
         if TUNED not in found or len(lines) < 2:
             continue
