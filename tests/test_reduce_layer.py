@@ -180,13 +180,15 @@ def test_macs_by_hand() -> None:
     assert policies.reduced[0].gate_macs == 64 * 8 * plane + 64 * 8 * 16 + 16 * 4 + 4 * 4
 
 
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(("training", "recompute"), [(True, False), (True, True), (False, False)])
 @pytest.mark.parametrize(("options", "time", "channels"), [(2, *KINDS[-1]), *((3, *kind) for kind in KINDS)])
-def test_the_gradient_is_that_of_the_definition(options: int, time: Any, channels: Any, recompute: bool) -> None:
+def test_the_gradient_is_that_of_the_definition(
+    options: int, time: Any, channels: Any, training: bool, recompute: bool
+) -> None:
     conv = CONVOLUTIONS["3d"]()
     what = Reduce(time=options, channels=options, cheap_time=time, cheap_channels=channels, overhead=9)
     made = layer(conv, what, frames=7)
-    made.training = True
+    made.training = training
     clips = clips_for(conv, 7, 3).requires_grad_()
     output, policies = ReducedModel(made, recompute=recompute)(clips)
     toward = torch.randn_like(output)

@@ -192,7 +192,7 @@ class _WeightedSum(torch.autograd.Function):
         tensors, count = ctx.saved_tensors, ctx.count
         maps, numbers = tensors[:count], tensors[count:]
         wanted = ctx.needs_input_grad[3:]
-        to_maps = [torch.empty_like(x) if need else None for x, need in zip(maps, wanted, strict=False)]
+        to_maps = [torch.empty_like(x) if need else None for x, need in zip(maps, wanted[:count], strict=True)]
         to_numbers = [torch.zeros_like(x) if need else None for x, need in zip(numbers, wanted[count:], strict=True)]
         for term in sorted(ctx.terms, key=lambda term: not term.reads_first):
             given = gradient[:, *term.to]
