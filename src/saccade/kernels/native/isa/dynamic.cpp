@@ -92,8 +92,10 @@ void spread_columns(const Spread& s, const Inside& in, const float* z, int64_t s
     }
 }
 
-void spread_line(const Spread& s, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
-                 int64_t ld) {
+}  // namespace
+
+void spread(const Spread& s, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
+            int64_t ld) {
     const int32_t half = s.kernel[1] / 2, end = first + int32_t(count);
     Inside in;
     for (int32_t x = first; x < end;) {
@@ -106,13 +108,6 @@ void spread_line(const Spread& s, const float* const* lines, int64_t stride, int
         x += now;
         out += now * ld;
     }
-}
-
-}  // namespace
-
-void spread(const Spread& s, const float* const* lines, int64_t stride, int32_t first, int64_t count, float* out,
-            int64_t ld) {
-    spread_line(s, lines, stride, first, count, out, ld);
 }
 
 }  // namespace SACCADE_ISA_NAMESPACE
