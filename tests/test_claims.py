@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import benchmarks.claims.skip_claims as skip_claims
 import benchmarks.claims.skip_page as page
 from benchmarks.claims.curves import Point, at_ratio, by_setting, curves, largest_ratio, seeds_at, spread
 from benchmarks.claims.judging import OURS, beats, on_average, verdict
-from benchmarks.claims.runs import Results, Run, carry_out
+from benchmarks.claims.runs import Results, Run, carry_out, to_do
 from benchmarks.claims.skip_claims import CLAIMS
 from benchmarks.claims.skip_runs import BETAS, runs
 
@@ -188,32 +190,89 @@ def test_runs_are_carried_out_once_and_failures_are_named(tmp_path: Path, monkey
     assert not again.done(Run("a/one/0", "x.py", {"k": 1}, ("plain", "more")))
 
 
-def test_a_start_whose_weights_are_lost_is_trained_again_and_keeps_its_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("benchmarks.claims.runs.WORK", tmp_path / "work")
-    monkeypatch.setattr("benchmarks.claims.runs.ROOT", tmp_path)
-    (tmp_path / "worker.py").write_text(WEIGHING)
-    one = Run("a/one/0", "x.py", {}, ("plain",))
-    after = Run("a/after/0", "x.py", {}, ("plain",), start="a/one/0")
-    results = Results(tmp_path / "results" / "rows.json")
-    results.add(one, {"options": {}, "measures": {"plain": {"value": 3}}})
-    for _ in range(2):
-        assert carry_out([one, after], results, module="worker", workers=2, minutes=None) == []
-        assert results.rows["a/one/0"]["measures"]["plain"]["value"] == 3
-        assert results.done(after)
-    assert (one.folder / "weights.safetensors").read_text() == "only trained"
-    assert capsys.readouterr().out.count("trained again") == 1  # not where nothing waits for it
-    more = Run("a/after/1", "x.py", {}, ("plain",), start="a/one/0")
-    assert carry_out([one, after, more], results, module="worker", workers=2, minutes=None) == []
-    assert "trained again" not in capsys.readouterr().out  # nor where the weights are there
-
-
-WEIGHING = """
-import json, pathlib, sys
+# Trains anew at every call, and what starts from it says from what.
+TRAINING = """
+import hashlib, json, pathlib, sys, uuid
+digest = lambda path: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 folder = pathlib.Path("work") / sys.argv[1]
+with open("called", "a") as file:
+    file.write(sys.argv[1] + " ")
+weights = folder / "weights.safetensors"
+weights.write_text(str(uuid.uuid4()))
+row = {"measures": {"plain": {"value": 0}}, "weights": digest(weights)}
 if "after" in sys.argv[1]:
-    assert (folder.parents[1] / "one/0/weights.safetensors").exists()
-(folder / "weights.safetensors").write_text("only trained" if "--weights" in sys.argv else "measured")
-print(json.dumps({"measures": {"plain": {"value": 0}}}))
+    row["start"] = digest(folder.parents[1] / "one/0/weights.safetensors")
+print(json.dumps(row))
 """
+
+
+@dataclass
+class Place:
+    """A folder with runs: one, and two that start from it."""
+
+    path: Path
+    results: Results
+    runs: list[Run]
+
+    def carry_out(self, *numbers: int) -> list[str]:
+        """Returns the names of the runs that were called."""
+        called = self.path / "called"
+        called.write_text("")
+        assert carry_out([self.runs[i] for i in numbers], self.results, module="worker", workers=1, minutes=None) == []
+        return called.read_text().split()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for name, at in {"WORK": tmp_path / "work", "KEPT": tmp_path / "kept", "ROOT": tmp_path}.items():
+        monkeypatch.setattr(f"benchmarks.claims.runs.{name}", at)
+    (tmp_path / "worker.py").write_text(TRAINING)
+    one = Run("a/one/0", "x.py", {}, ("plain",))
+    later = [Run(f"a/after{i}/0", "x.py", {}, ("plain",), start=one.name) for i in range(2)]
+    return Place(tmp_path, Results(tmp_path / "results" / "rows.json"), [one, *later])
+
+
+def test_runs_that_are_there_are_not_made_again(place: Place) -> None:
+    assert place.carry_out(0, 1) == ["a/one/0", "a/after0/0"]
+    assert place.carry_out(0, 1, 2) == ["a/after1/0"]
+    assert place.carry_out(0, 1, 2) == []
+    shutil.rmtree(place.path / "work")
+    assert place.carry_out(0, 1, 2) == []  # nothing starts from what is lost
+
+
+@pytest.mark.parametrize("lost", ["gone", "another"])
+def test_what_started_from_a_network_that_is_lost_is_made_again_with_it(place: Place, lost: str) -> None:
+    place.carry_out(0, 1)
+    before = dict(place.results.rows)
+    weights = place.runs[0].folder / "weights.safetensors"
+    weights.unlink() if lost == "gone" else weights.write_text("another network")
+    assert [run.name for run in to_do(place.runs, place.results)] == ["a/one/0", "a/after0/0", "a/after1/0"]
+    assert place.carry_out(0, 2) == ["a/one/0", "a/after1/0"]
+    assert place.results.rows["a/one/0"]["weights"] != before["a/one/0"]["weights"]
+    assert not place.results.done(place.runs[1])  # it was not asked for, and is of the network that was lost
+    assert not place.results.comparable(place.runs[1])
+    assert place.carry_out(0, 1, 2) == ["a/after0/0"]
+    assert all(place.results.done(run) for run in place.runs)
+
+
+def test_kept_weights_are_not_lost(place: Place) -> None:
+    place.carry_out(0, 1)
+    one = place.runs[0]
+    one.kept.parent.mkdir()
+    shutil.move(one.folder / "weights.safetensors", one.kept)
+    assert one.kept == place.path / "kept" / "a-one-0.safetensors"
+    assert place.carry_out(0, 1, 2) == ["a/after1/0"]
+    one.kept.write_text("another network")  # is not that of the row
+    assert place.carry_out(0, 1, 2) == []
+    place.results.rows.pop("a/after1/0")
+    assert place.carry_out(0, 1, 2) == ["a/after1/0"]
+    (one.folder / "weights.safetensors").unlink()
+    place.results.rows.pop("a/after1/0")
+    assert place.carry_out(0, 1, 2) == ["a/one/0", "a/after0/0", "a/after1/0"]
+
+
+def test_rows_that_name_no_weights_stand_until_their_start_is_made_again(place: Place) -> None:
+    for run in place.runs[:2]:
+        place.results.add(run, {"options": {}, "measures": {"plain": {"value": 0}}})
+    assert place.carry_out(0, 1) == []
+    assert place.carry_out(0, 1, 2) == ["a/one/0", "a/after0/0", "a/after1/0"]

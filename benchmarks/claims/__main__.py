@@ -6,8 +6,10 @@
     python -m benchmarks.claims skip --report    # writes the page from what is measured already
 
 Trainings go to out/claims and go on where they were stopped; what was measured is kept in
-benchmarks/results/claims-PAPER-runs.json, and runs found there are not repeated. Times are not measured here: see
-benchmarks.gated and benchmarks.reduce.
+benchmarks/results/claims-PAPER-runs.json, and runs found there are not repeated. What starts from one network is
+compared with that network only: if its weights are lost, it and all that started from it are made again (weights copied
+to benchmarks/results/starts/TASK-NAME-SEED.safetensors are not lost). Times are not measured here: see benchmarks.gated
+and benchmarks.reduce.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ def main() -> None:
         if failed:
             print(f"{len(failed)} runs failed: {', '.join(failed)}")
     page = importlib.import_module(f"benchmarks.claims.{arguments.paper}_page")
-    for claim in page.write_page(results.rows):
+    rows = {name: row for name, row in results.rows.items() if name not in every or results.comparable(every[name])}
+    for claim in page.write_page(rows):
         print(f"{claim.id}: {claim.reproduced}. {claim.ours}")
 
 

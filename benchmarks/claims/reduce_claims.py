@@ -92,7 +92,7 @@ def v3(rows: Rows) -> Claim:
     return Claim(
         "V3",
         "It also works on TPN and CorrNet",
-        "On R(2+1)D-tiny, gates on the spatial convolutions; TPN, 16 frames; CorrNet, 8 frames, a third of the steps. "
+        "On R(2+1)D-tiny, gates on the spatial convolutions; TPN, 16 frames; CorrNet, 8 frames; a third of the steps. "
         "As V1",
         "TPN 28.5 -> 21.5 (25 % saved); CorrNet 60.8 -> 45.5 (25 %), clip-1 59.9 -> 60.4",
         "; ".join(f"{name}: {without_loss(item)}" for name, item in found.items()),

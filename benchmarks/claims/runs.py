@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,14 +21,16 @@ from benchmarks.environment import ROOT, environment
 from saccade.train.checkpoint import WEIGHTS
 
 WORK = Path(os.environ.get("SACCADE_CLAIMS", ROOT / "out" / "claims"))
+KEPT = ROOT / "benchmarks" / "results" / "starts"  # weights that later runs start from, as `Run.kept` names them
 # One thread each. glibc keeps what maps are freed instead of asking for them anew at every step, up to a quarter of the
-# time.
+# time, and puts them in large pages, a twentieth.
 TRAINING = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "MALLOC_TOP_PAD_": str(2**28),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
 
@@ -55,6 +59,11 @@ class Run:
         """Where checkpoints, weights and logs go."""
         return WORK / self.name
 
+    @property
+    def kept(self) -> Path:
+        """Where its weights are on every machine, if they are: trained elsewhere, they would be of another network."""
+        return KEPT / f"{self.name.replace('/', '-')}.safetensors"
+
     def all_options(self, runs: Mapping[str, Run]) -> dict[str, Any]:
         """Returns the recipe's options, with the folder it starts from."""
         return {**self.options, **({"start": str(runs[self.start].folder)} if self.start else {})}
@@ -68,9 +77,28 @@ class Results:
         self.rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
     def done(self, run: Run) -> bool:
-        """Returns whether everything a run is to measure is there."""
+        """Returns whether everything a run is to measure is there, and comparable."""
         row = self.rows.get(run.name)
-        return row is not None and set(run.measures) <= set(row["measures"]) and row["options"] == dict(run.options)
+        if row is None or row["options"] != dict(run.options) or not set(run.measures) <= set(row["measures"]):
+            return False
+        return self.comparable(run)
+
+    def comparable(self, run: Run) -> bool:
+        """Returns whether a run's row started from the very network that the row of its start is of.
+
+        A network trained again, with the same seed on another machine, is another network. Rows made before this was
+        noted name no weights and are of one session.
+        """
+        return not run.start or self.rows[run.name].get("start") == self.rows.get(run.start, {}).get("weights")
+
+    def at_hand(self, run: Run) -> bool:
+        """Returns whether the weights that a run's row is of are here, after fetching them if they are kept."""
+        digest = self.rows.get(run.name, {}).get("weights")
+        weights = run.folder / WEIGHTS
+        if run.kept.exists() and digest_of(run.kept) == digest:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(run.kept, weights)
+        return weights.exists() and digest_of(weights) == digest
 
     def add(self, run: Run, row: Mapping[str, Any]) -> None:
         """Keeps a run's row."""
@@ -78,6 +106,28 @@ class Results:
         lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(self.rows[name])}" for name in sorted(self.rows))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("{\n" + lines + "\n}\n")
+
+
+def digest_of(weights: Path) -> str:
+    """Returns what tells one trained network's file of weights from another."""
+    return hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+
+
+def to_do(runs: Sequence[Run], results: Results) -> list[Run]:
+    """Returns the runs to carry out, in their order.
+
+    They are those not done, the starts of these whose weights are lost, and whatever starts from one of those: trained
+    again, it is another network.
+    """
+    names = {run.name for run in runs if not results.done(run)}
+    lost: set[str] = set()
+    while True:
+        starts = {run.start for run in runs if run.name in names}
+        lost |= {run.name for run in runs if run.name in starts and not results.at_hand(run)}
+        more = lost | {run.name for run in runs if run.start in lost}
+        if more <= names:
+            return [run for run in runs if run.name in names]
+        names |= more
 
 
 def carry_out(
@@ -89,7 +139,7 @@ def carry_out(
     minutes: float | None,
     accelerator: str = "cpu",
 ) -> list[str]:
-    """Runs what is not in the results yet, each in a process of its own with one thread.
+    """Carries out what is `to_do`, each run in a process of its own with one thread.
 
     Args:
         runs: in the order to begin them; a run waits for the one it starts from.
@@ -103,15 +153,14 @@ def carry_out(
         Names of the runs that failed.
     """
     began = time.monotonic()
-    waiting = [run for run in runs if not results.done(run)]
-    starts = {run.start for run in waiting}
-    lost = [run for run in runs if run.name in starts and results.done(run) and not (run.folder / WEIGHTS).exists()]
-    waiting = lost + waiting
+    waiting = to_do(runs, results)
     running: dict[str, tuple[Run, subprocess.Popen[str], Path]] = {}
     failed: list[str] = []
-    print(f"{len(runs) - len(waiting) + len(lost)} of {len(runs)} runs are there already", flush=True)
-    for run in lost:
-        print(f"{run.name} is trained again: others start from its weights, which are not in {run.folder}", flush=True)
+    print(f"{len(runs) - len(waiting)} of {len(runs)} runs are there already", flush=True)
+    for run in waiting:
+        if results.done(run):
+            why = f"started from {run.start}" if run.start in {other.name for other in waiting} else "lost its weights"
+            print(f"{run.name} is made again: it {why}", flush=True)
     while waiting or running:
         over = minutes is not None and time.monotonic() - began > 60 * minutes
         blocked = {run.name for run in waiting} | set(running)
@@ -121,7 +170,7 @@ def carry_out(
                 if run.start in failed:
                     failed.append(run.name)
                     continue
-                running[run.name] = (run, *_begin(run, module, accelerator, measured=run not in lost))
+                running[run.name] = (run, *_begin(run, module, accelerator))
         if not running:
             break
         for name, (run, process, output) in list(running.items()):
@@ -129,9 +178,7 @@ def carry_out(
                 continue
             del running[name]
             lines = output.read_text().strip().splitlines()
-            if process.returncode == 0 and run in lost:
-                print(f"{(time.monotonic() - began) / 60:6.1f} min  {name}: its weights are there again", flush=True)
-            elif process.returncode == 0 and lines:
+            if process.returncode == 0 and lines:
                 row = json.loads(lines[-1])
                 results.add(run, {"options": dict(run.options), "commit": environment()["commit"], **row})
                 print(f"{(time.monotonic() - began) / 60:6.1f} min  {name}: {_short(row)}", flush=True)
@@ -142,13 +189,12 @@ def carry_out(
     return failed
 
 
-def _begin(run: Run, module: str, accelerator: str, *, measured: bool) -> tuple[subprocess.Popen[str], Path]:
+def _begin(run: Run, module: str, accelerator: str) -> tuple[subprocess.Popen[str], Path]:
     run.folder.mkdir(parents=True, exist_ok=True)
     output = run.folder / "output.txt"
-    options = ["--accelerator", accelerator, *([] if measured else ["--weights"])]
     with output.open("w") as file, (run.folder / "errors.txt").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, run.name, *options],
+            [sys.executable, "-m", module, run.name, "--accelerator", accelerator],
             stdout=file,
             stderr=errors,
             text=True,
@@ -168,17 +214,16 @@ def _short(row: Mapping[str, Any]) -> str:
 
 
 def answer(runs: Mapping[str, Run], measure: Callable[[Run, str, Any, Any], Any]) -> None:
-    """Does what the command line says: NAME [--accelerator cpu] [--weights].
+    """Does what the command line says: NAME [--accelerator cpu].
 
-    Trains the run of that name, measures it unless there is --weights, and prints its row as JSON on the last line.
+    Trains the run of that name, measures it, and prints its row as JSON on the last line.
     `measure` is as of `train_run`.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("name", choices=list(runs))
     parser.add_argument("--accelerator", default="cpu")
-    parser.add_argument("--weights", action="store_true", help="only train")
     given = parser.parse_args()
-    row = train_run(runs[given.name], runs, measure, measured=not given.weights, accelerator=given.accelerator)
+    row = train_run(runs[given.name], runs, measure, accelerator=given.accelerator)
     print(json.dumps(row))
 
 
@@ -187,16 +232,14 @@ def train_run(
     every: Mapping[str, Run],
     measure: Callable[[Run, str, Any, Any], Any],
     *,
-    measured: bool = True,
     accelerator: str = "cpu",
 ) -> dict[str, Any]:
-    """Trains one run (or goes on with it), measures it if asked to, and returns its row.
+    """Trains one run (or goes on with it), measures it, and returns its row.
 
     Args:
         run: which.
         every: all runs of the paper, by name.
         measure: called with the run, the name of a measure, the recipe and the trained network, in evaluation mode.
-        measured: False to train only.
         accelerator: as of `saccade.train.train`.
     """
     from saccade.train import load_recipe, train
@@ -209,7 +252,10 @@ def train_run(
     model, took, began = trained.model.eval(), trained.record["wall_seconds"], time.monotonic()
     row: dict[str, Any] = {"train_seconds": round(took), "steps": trained.steps, "measures": {}}
     row["device"] = trained.record["device"]
-    for name in run.measures if measured else ():
+    row["weights"] = digest_of(run.folder / WEIGHTS)
+    if run.start:
+        row["start"] = digest_of(every[run.start].folder / WEIGHTS)
+    for name in run.measures:
         row["measures"][name] = measure(run, name, recipe, model)
     row["seconds"] = round(took + time.monotonic() - began)
     return row
@@ -218,8 +264,9 @@ def train_run(
 def plan(runs: Sequence[Run], results: Results) -> str:
     """Returns the runs as text, one a line: how long each takes, or is expected to take, on one core."""
     lines, there, left = [], 0.0, 0.0
+    waiting = {run.name for run in to_do(runs, results)}
     for run in runs:
-        done = results.done(run)
+        done = run.name not in waiting
         minutes = results.rows[run.name]["seconds"] / 60 if done else run.minutes
         there, left = (there + minutes, left) if done else (there, left + minutes)
         lines.append(f"{'done' if done else '':5s}{f'{minutes:.1f}' if minutes else '?':>7s} min  {run.name}")
