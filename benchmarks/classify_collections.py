@@ -20,7 +20,7 @@ import torch
 from benchmarks.assets import ASSETS
 from benchmarks.classify_pipelines import Network, Settings, make_network, read_seeking
 from recipes.film_clips import SIZE, write_films
-from recipes.pose_clips import CACHE
+from recipes.kept_samples import CACHE
 from saccade.data.actions import read_actions
 from saccade.data.puppets_films import FILM_CLASSES
 from saccade.exits import FrameExit, Outputs

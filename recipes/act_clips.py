@@ -17,7 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from recipes.pose_clips import CACHE, kept, light
+from recipes.kept_samples import CACHE, kept
+from recipes.pose_clips import light
 from saccade.data.actions import read_actions
 from saccade.data.puppets import ACTIONS, PuppetConfig, encode_and_decode, render_puppets
 from saccade.exits.order import frames_to_visit, pictures_of_frame

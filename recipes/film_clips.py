@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.pose_clips import CACHE, kept, render_all
+from recipes.kept_samples import CACHE, kept, render_all
 from saccade.data.puppets_films import FILM_CLASSES, LENGTHS, FilmConfig, render_film
 from saccade.exits import frames_to_visit
 from saccade.video import write_video

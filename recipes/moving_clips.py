@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 import recipes.act_clips
-from recipes.pose_clips import CACHE, kept, light, render_all
+from recipes.kept_samples import CACHE, KeptSamples, kept, render_all
+from recipes.pose_clips import light
 from saccade.data.puppets_clips import CLIP_ACTIONS, MIRRORED_ACTIONS, ClipConfig, frame_change, render_clip
 
 FRAMES, SIZE = 16, 48
@@ -36,23 +37,17 @@ def render(seed: int, *, frames: int = FRAMES, size: int = SIZE) -> dict[str, An
     }
 
 
-class MovingClips:
+class MovingClips(KeptSamples):
     """The clips of one split, rendered once and kept in `CACHE`."""
 
     def __init__(self, split: str, *, clips: int | None = None, frames: int = FRAMES, size: int = SIZE) -> None:
         count, first = clips or CLIPS[split], FIRST_SEED[split]
         folder = CACHE / f"moving-{split}-{count}x{frames}-{size}"
         seeds = range(first, first + count)
-        self.arrays = kept(folder, lambda: render_all(partial(render, frames=frames, size=size), seeds))
-
-    def __len__(self) -> int:
-        return len(self.arrays["label"])
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {key: np.array(value[index])[()] for key, value in self.arrays.items()}
+        super().__init__(kept(folder, lambda: render_all(partial(render, frames=frames, size=size), seeds)))
 
 
-class RecordedClips(MovingClips):
+class RecordedClips(KeptSamples):
     """The surveillance clips of a split, kept in `CACHE`; for validation there are none but those to test."""
 
     def __init__(self, split: str, *, frames: int = FRAMES, size: int = SIZE) -> None:
@@ -62,7 +57,7 @@ class RecordedClips(MovingClips):
             found = recipes.act_clips.recorded(part, frames=frames, size=size)
             return [{**sample, "change": np.float32(frame_change(sample["frames"]))} for sample in found]
 
-        self.arrays = kept(CACHE / f"recorded-{part}-{frames}-{size}", make)
+        super().__init__(kept(CACHE / f"recorded-{part}-{frames}-{size}", make))
 
 
 def augment_moving(
@@ -79,6 +74,6 @@ def augment_moving(
     return light(sample, rng)
 
 
-def clips_of_task(data: str, split: str) -> MovingClips:
+def clips_of_task(data: str, split: str) -> KeptSamples:
     """Return a split of the rendered clips ("moving") or of the surveillance clips ("actions")."""
     return MovingClips(split) if data == "moving" else RecordedClips(split)

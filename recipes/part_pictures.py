@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from recipes.pose_clips import CACHE, kept, light, render_all
+from recipes.kept_samples import CACHE, KeptSamples, kept, render_all
+from recipes.pose_clips import light
 from saccade.data.puppets import PARTS, PuppetConfig, encode_and_decode, render_puppets
 
 SIZE = 64
@@ -38,19 +39,13 @@ def render(seed: int) -> dict[str, Any]:
     return {"frame": frame, "classes": classes_of(video.parts[0])}
 
 
-class PartPictures:
+class PartPictures(KeptSamples):
     """The pictures of one split, rendered once and kept in `CACHE`."""
 
     def __init__(self, split: str) -> None:
         count, first = PICTURES[split], FIRST_SEED[split]
         folder = CACHE / f"parts-{split}-{count}-{SIZE}"
-        self.arrays = kept(folder, lambda: render_all(render, range(first, first + count)))
-
-    def __len__(self) -> int:
-        return len(self.arrays["frame"])
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {key: np.array(value[index]) for key, value in self.arrays.items()}
+        super().__init__(kept(folder, lambda: render_all(render, range(first, first + count))))
 
 
 def augment_parts(sample: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:

@@ -5,13 +5,8 @@ A sample is a dict: `frames` (T, 3, H, W) uint8, `joints` (T, J, 2) pixels, `vis
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping
 from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recipes.kept_samples import CACHE, KeptSamples, kept, render_all
 from saccade.data.joints import MIRRORED
 from saccade.data.puppets import PuppetConfig, encode_and_decode, render_puppets
 
@@ -26,8 +22,6 @@ SIZE = 96
 FIRST_SEED = {"train": 1_000_000, "validation": 2_000_000, "test": 3_000_000, "long": 3_500_000}
 SCENES = {"train": 800, "validation": 24, "test": 60, "long": 24}
 FRAMES = {"train": 16, "validation": 16, "test": 32, "long": 80}
-SEEDS_EACH = 32  # a process is worth starting for
-CACHE = Path(os.environ.get("SACCADE_CACHE", "out/cache"))
 
 
 def render(seed: int, frames: int, size: int) -> dict[str, np.ndarray]:
@@ -42,36 +36,7 @@ def render(seed: int, frames: int, size: int) -> dict[str, np.ndarray]:
     }
 
 
-def render_all(render: Callable[[int], dict[str, Any]], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Return what `render`, a function of a module, makes of each seed, by as many processes as there are cores."""
-    workers = min(len(os.sched_getaffinity(0)), len(seeds) // SEEDS_EACH)
-    if workers < 2:
-        return list(map(render, seeds))
-    try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            return list(pool.map(render, seeds, chunksize=SEEDS_EACH // 4))
-    except BrokenProcessPool:  # a script without `if __name__ == "__main__"`, say, which cannot be begun again
-        return list(map(render, seeds))
-
-
-def kept(folder: Path, make: Callable[[], list[dict[str, Any]]]) -> dict[str, np.ndarray]:
-    """Return samples of equal shapes, key by key and not read into memory; made once and kept in a folder.
-
-    Several processes may want the same ones: a file is put in its place whole, so that none sees half of it.
-    """
-    if not (folder / "done").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        found = make()
-        for key in found[0]:
-            partial = folder / f"{key}.partial-{os.getpid()}"
-            with partial.open("wb") as file:
-                np.save(file, np.stack([item[key] for item in found]))
-            partial.replace(folder / f"{key}.npy")
-        (folder / "done").touch()
-    return {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
-
-
-class Puppets:
+class Puppets(KeptSamples):
     """The scenes of one split, rendered once and kept in `CACHE`."""
 
     def __init__(self, split: str, *, scenes: int | None = None, size: int = SIZE) -> None:
@@ -79,13 +44,7 @@ class Puppets:
         folder = CACHE / f"puppets-{split}-{count}x{frames}-{size}"
         first = FIRST_SEED[split]
         make = partial(render, frames=frames, size=size)
-        self.arrays = kept(folder, lambda: render_all(make, range(first, first + count)))
-
-    def __len__(self) -> int:
-        return len(self.arrays["frames"])
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {key: np.array(value[index]) for key, value in self.arrays.items()}
+        super().__init__(kept(folder, lambda: render_all(make, range(first, first + count))))
 
 
 def cut(

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from recipes.pose_clips import CACHE, cut, kept, light, render_all
+from recipes.kept_samples import CACHE, KeptSamples, kept, render_all
+from recipes.pose_clips import cut, light
 from saccade.data.street import StreetConfig, encode_and_decode, render_street
 
 SIZE = (128, 224)
@@ -37,7 +38,7 @@ def render(seed: int, frames: int) -> dict[str, np.ndarray]:
     return {"frames": frames_first, "boxes": boxes, "labels": labels, "ignored": ignored}
 
 
-class Street:
+class Street(KeptSamples):
     """The scenes of one split, rendered once and kept in `CACHE`."""
 
     def __init__(self, split: str) -> None:
@@ -45,13 +46,7 @@ class Street:
         folder = CACHE / f"street-{split}-{count}x{frames}"
         first = FIRST_SEED[split]
         make = partial(render, frames=frames)
-        self.arrays = kept(folder, lambda: render_all(make, range(first, first + count)))
-
-    def __len__(self) -> int:
-        return len(self.arrays["frames"])
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {key: np.array(value[index]) for key, value in self.arrays.items()}
+        super().__init__(kept(folder, lambda: render_all(make, range(first, first + count))))
 
 
 def augment_street(sample: Mapping[str, Any], rng: np.random.Generator, *, clip: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import nn
 import recipes.act_clips
 import recipes.exits
 import recipes.film_clips
+import recipes.kept_samples
 import recipes.methods
 import recipes.moving_clips
 import recipes.pose_clips
@@ -117,10 +118,10 @@ def test_samples_made_by_two_processes_at_once_stay_whole(tmp_path: Path) -> Non
 
     def make(value: int) -> list[dict[str, np.ndarray]]:
         if value == 2:  # the other process was faster, and reads what it made while this one writes
-            early.append(recipes.pose_clips.kept(tmp_path / "clips", lambda: make(1))["x"])
+            early.append(recipes.kept_samples.kept(tmp_path / "clips", lambda: make(1))["x"])
         return [{"x": np.full(1000, value)}] * 50
 
-    late = recipes.pose_clips.kept(tmp_path / "clips", lambda: make(2))["x"]
+    late = recipes.kept_samples.kept(tmp_path / "clips", lambda: make(2))["x"]
     assert (early[0] == 1).all()
     assert (late == 2).all()
     assert sorted(path.name for path in (tmp_path / "clips").iterdir()) == ["done", "x.npy"]
