@@ -211,12 +211,12 @@ def v8(rows: Rows) -> Claim:
         "V8",
         "It also works for localisation (YOWO) and segmentation (PSPNet, channels only)",
         "YOWO on I3D-tiny: who acts in the last of 8 frames of 64x64, and which of the twelve actions it is, mAP of "
-        "frames at IoU 0.5, one seed; gates on the 3D network. PSPNet-tiny: six classes of pixels of rendered people, "
-        "64x64, mean IoU over 400 pictures, three seeds; gates for channels on the encoder. From the dense network for "
+        "frames at IoU 0.5; gates on the 3D network. PSPNet-tiny: six classes of pixels of rendered people, 64x64, "
+        "mean IoU over 400 pictures; gates for channels on the encoder. One seed each. From the dense network for "
         "2000 steps as in V1, YOWO from the labels alone",
         "YOWO with I3D on J-HMDB 43.9 -> 21.3 (51 % saved), mAP 44.8 -> 47.2; PSPNet with dilated ResNet-18 on ADE20K "
         "10.6 -> 7.8 (26 %), mIoU 31.2 -> 31.3",
-        f"YOWO: {without_loss(yowo)}. PSPNet: {without_loss(pspnet, CHANNELS)}{one_seed(pspnet)}",
+        f"YOWO: {without_loss(yowo)}. PSPNet: {without_loss(pspnet, CHANNELS)}",
         verdict(saves(yowo, 0.5) + saves(pspnet, 0.26, CHANNELS)),
         "Rendered data, small networks; J-HMDB and ADE20K may not be copied here (saccade.data reads them). The rules: "
         f"YOWO saves 50 % and PSPNet 26 % without loss; {BOTH}.",

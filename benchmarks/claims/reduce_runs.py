@@ -40,10 +40,10 @@ POSES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 }
 POSE_MINUTES = {"dense": 8.0, "tuned": 1.5, "gates": 3.0}
 OTHERS = ("i3d", "tpn", "corrnet")  # dense and reduced, one seed
-# Other tasks, dense and reduced: the recipe, what VA-RED2 may leave out, the seeds.
-TASKS: dict[str, tuple[str, str, tuple[int, ...]]] = {
-    "yowo": ("recipes/localisation.py", "both", (ABLATED,)),
-    "pspnet": ("recipes/segmentation.py", "channels", SEEDS),
+# Other tasks, dense and reduced, one seed: the recipe, what VA-RED2 may leave out, and lambda_e.
+TASKS: dict[str, tuple[str, str, tuple[float, ...]]] = {
+    "yowo": ("recipes/localisation.py", "both", WEIGHTS[-1:]),
+    "pspnet": ("recipes/segmentation.py", "channels", WEIGHTS),
 }
 TASK_MINUTES = {
     "yowo": {"dense": 12.0, "tuned": 8.0, "both": 16.0},  # not run yet
@@ -117,14 +117,13 @@ def runs() -> dict[str, Run]:
             add("actions", "dense", seed, steps=600)
             add("actions", "tuned", seed, steps=300)
             add("actions", f"both-{WEIGHTS[-1]}", seed, method="both", efficiency=WEIGHTS[-1], steps=300)
-    for task, (recipe, method, seeds) in TASKS.items():
+    for task, (recipe, method, weights) in TASKS.items():
         minutes = TASK_MINUTES[task]
-        for seed in seeds:
-            add_other(recipe, task, "dense", seed, minutes["dense"])
-            add_other(recipe, task, "tuned", seed, minutes["tuned"])
-            for weight in WEIGHTS[::-1] if task == "pspnet" else WEIGHTS[:0:-1]:
-                name, press = f"{method}-{weight}", {"method": method, "efficiency": weight}
-                add_other(recipe, task, name, seed, minutes[method], **press)
+        for name in ("dense", "tuned"):
+            add_other(recipe, task, name, ABLATED, minutes[name])
+        for weight in weights[::-1]:
+            press = {"method": method, "efficiency": weight}
+            add_other(recipe, task, f"{method}-{weight}", ABLATED, minutes[method], **press)
     add_pose = partial(add_other, "recipes/pose.py", "puppets", data="puppets")
     for seed in SEEDS:
         add_pose("dense", seed, POSE_MINUTES["dense"])
