@@ -212,6 +212,11 @@ def test_the_page_is_made_from_the_rows(tmp_path: Path, monkeypatch: pytest.Monk
     assert all(f"pictures/reduce-{name}" in text for name in names)
 
 
+def test_nothing_is_drawn_of_methods_that_have_no_seed_in_common(tmp_path: Path) -> None:
+    rows = {name: row for name, row in made_rows().items() if name != f"r2plus1d/tuned/{ABLATED}"}
+    assert page.draw(rows, tmp_path) == []  # the rivals have that seed only
+
+
 def test_a_plan_says_what_is_done_and_what_is_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.claims.runs.WORK", tmp_path)
     some = [run for name, run in runs().items() if name.startswith("r2plus1d/") and name.endswith("/2")][:3]

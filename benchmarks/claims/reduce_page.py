@@ -57,8 +57,8 @@ def draw(rows: Mapping[str, Any], folder: Path) -> list[Path]:
     files = []
     for name, (network, methods) in DRAWN.items():
         found = of_same_seeds(curves(rows, network), [TUNED, *methods])
-        lines = [Curve(method, curve_points(found, method)) for method in methods if method in found]
-        if TUNED not in found or len(lines) < 2:
+        lines = [Curve(method, curve_points(found, method)) for method in methods if found.get(method)]
+        if not found.get(TUNED) or len(lines) < 2:
             continue
         dense = curve_points(found, TUNED)[0]
         figure = accuracy_against_macs(lines, dense=dense, accuracy="top-1 (%)", unit=1e6, per="clip")
