@@ -87,7 +87,7 @@ class Results:
         """Returns whether a run's row started from the very network that the row of its start is of.
 
         A network trained again, with the same seed on another machine, is another network. Rows made before this was
-        noted name no weights and are of one session.
+        noted name no weights, and are taken to belong together.
         """
         return not run.start or self.rows[run.name].get("start") == self.rows.get(run.start, {}).get("weights")
 
