@@ -241,13 +241,17 @@ def test_runs_that_are_there_are_not_made_again(place: Place) -> None:
 
 
 @pytest.mark.parametrize("lost", ["gone", "another"])
-def test_what_started_from_a_network_that_is_lost_is_made_again_with_it(place: Place, lost: str) -> None:
+def test_what_started_from_a_network_that_is_lost_is_made_again_with_it(
+    place: Place, lost: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     place.carry_out(0, 1)
+    assert "made again" not in capsys.readouterr().out
     before = dict(place.results.rows)
     weights = place.runs[0].folder / "weights.safetensors"
     weights.unlink() if lost == "gone" else weights.write_text("another network")
     assert [run.name for run in to_do(place.runs, place.results)] == ["a/one/0", "a/after0/0", "a/after1/0"]
     assert place.carry_out(0, 2) == ["a/one/0", "a/after1/0"]
+    assert capsys.readouterr().out.count("made again") == 1  # not where there is nothing yet
     assert place.results.rows["a/one/0"]["weights"] != before["a/one/0"]["weights"]
     assert not place.results.done(place.runs[1])  # it was not asked for, and is of the network that was lost
     assert not place.results.comparable(place.runs[1])

@@ -93,12 +93,12 @@ class Results:
 
     def at_hand(self, run: Run) -> bool:
         """Returns whether the weights that a run's row is of are here, after fetching them if they are kept."""
-        digest = self.rows.get(run.name, {}).get("weights")
-        weights = run.folder / WEIGHTS
-        if run.kept.exists() and digest_of(run.kept) == digest:
+        weights, digest = run.folder / WEIGHTS, self.rows.get(run.name, {}).get("weights")
+        found = [path for path in (weights, run.kept) if path.exists() and digest_of(path) == digest]
+        if found == [run.kept]:
             run.folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run.kept, weights)
-        return weights.exists() and digest_of(weights) == digest
+        return bool(found)
 
     def add(self, run: Run, row: Mapping[str, Any]) -> None:
         """Keeps a run's row."""
@@ -157,9 +157,10 @@ def carry_out(
     running: dict[str, tuple[Run, subprocess.Popen[str], Path]] = {}
     failed: list[str] = []
     print(f"{len(runs) - len(waiting)} of {len(runs)} runs are there already", flush=True)
+    again = {run.name for run in waiting}
     for run in waiting:
         if results.done(run):
-            why = f"started from {run.start}" if run.start in {other.name for other in waiting} else "lost its weights"
+            why = f"started from {run.start}" if run.start in again else "lost its weights"
             print(f"{run.name} is made again: it {why}", flush=True)
     while waiting or running:
         over = minutes is not None and time.monotonic() - began > 60 * minutes
