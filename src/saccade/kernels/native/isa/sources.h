@@ -51,6 +51,7 @@ public:
         int64_t tiles = 0;
         const bool in_place = !pk.copied || (pk.rows_in_place && in.stride == pk.in_per_group);
         const int64_t run_taps = pk.copied ? pk.along[2].count : 1;
+        const bool as_they_lie = in_place && pointwise();
         Place place{-1, 0, {0, 0, 0}, {0, 0, 0}, 0, false, false};
         for (int64_t at = 0; at < count && tiles < limit; ++tiles) {
             const int64_t n = count - at < tile_rows_ ? count - at : tile_rows_;
@@ -58,6 +59,10 @@ public:
             const char* firsts[matrix_rows];
             bool all_inside = in_place;
             for (int64_t p = 0; p < n; ++p) {
+                if (as_they_lie) {
+                    firsts[p] = data + positions[at + p] * row_bytes;
+                    continue;
+                }
                 move_to(place, positions[at + p]);
                 const bool inside = place.rows_inside && place.columns_inside;
                 firsts[p] = inside && in_place ? first_tap(place, data) : nullptr;
@@ -99,6 +104,13 @@ private:
         int64_t row;  // of the matrix, where the input's row begins that holds the first tap
         bool rows_inside, columns_inside;
     };
+
+    // Whether an output position reads the input position of the same number, and no other.
+    bool pointwise() const {
+        bool same = pk.taps == 1;
+        for (int axis = 0; axis < 3; ++axis) same = same && w.stride[axis] == 1 && w.pad[axis] == 0;
+        return same;
+    }
 
     void move_to(Place& place, int32_t position) const {
         const int32_t x = place.at[2] + (position - place.position);
