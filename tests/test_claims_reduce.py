@@ -147,6 +147,16 @@ def test_verdicts_follow_their_rules(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert verdicts(made_rows({"skip+reduce-0.3": (70.0, 9.0), "skip+reduce-1.0": (60.0, 1.2)}))["SV"] == "partly"
 
 
+def test_a_dense_network_that_was_still_learning_is_no_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reduce_claims, "SPEED", tmp_path / "none.json")
+    for gain, verdict in ((4.9, "partly"), (5.1, "no")):
+        rows = made_rows({"tuned": (80.0 + gain, 1.0), "both-2.0": (84.0, 1.8)})
+        claim = next(claim for claim in judge(rows) if claim.id == "V3")
+        assert (claim.reproduced, "had not finished" in claim.ours) == (verdict, verdict == "no")
+        assert saves(beside_dense(rows, "tpn"), 0.4) == [verdict == "partly", False]
+    assert saves(beside_dense(made_rows({"tuned": (86.0, 1.0), "both-2.0": (86.0, 1.8)}), "tpn"), 0.4) == [False, True]
+
+
 def test_methods_are_compared_over_the_seeds_they_have_in_common() -> None:
     """A method that was luckier, with seeds the other does not have, is not held against it."""
     rows = made_rows({"time-2.0": (81.0, 1.5), "both-2.0": (81.0, 1.8), "both-0.2": (81.0, 1.2)})
