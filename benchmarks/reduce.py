@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import saccade
-from benchmarks.claims.reduce_claims import share_in_time
+from benchmarks.claims.judging import share_in_time
 from benchmarks.environment import ROOT, environment
 from benchmarks.networks import difference
 from benchmarks.rivals import OnnxRuntime, OpenVino, Rival, onnx_file

@@ -16,8 +16,8 @@ import recipes.moving_clips
 from benchmarks.claims.__main__ import main
 from benchmarks.claims.curves import by_setting, of_same_seeds
 from benchmarks.claims.drawn import settings_table
-from benchmarks.claims.judging import on_average
-from benchmarks.claims.reduce_claims import CLAIMS, judge, saves, share_in_time
+from benchmarks.claims.judging import on_average, share_in_time
+from benchmarks.claims.reduce_claims import CLAIMS, judge, saves, without_loss
 from benchmarks.claims.reduce_curves import (
     CHANNELS,
     OURS,
@@ -32,6 +32,7 @@ from benchmarks.claims.reduce_curves import (
 from benchmarks.claims.reduce_measures import MEASURES, shares
 from benchmarks.claims.reduce_runs import ABLATED, runs
 from benchmarks.claims.runs import Results, digest_of, plan
+from benchmarks.reduce import summary
 from saccade.data.puppets_clips import CLIP_ACTIONS
 from saccade.reduce import Policy, ReducedModel
 from saccade.train import load_recipe
@@ -174,7 +175,9 @@ def test_methods_are_compared_over_the_seeds_they_have_in_common() -> None:
         del rows[name]
     beside = beside_dense(rows, "r2plus1d")
     assert (list(beside[OURS]), list(beside["dense"])) == ([1], [1])
-    assert on_average({OURS: {}, "dense": {}, TUNED: {}}, OURS) is None
+    nothing: dict[str, Any] = {OURS: {}, "dense": {}, TUNED: {}}
+    assert on_average(nothing, OURS) is None
+    assert without_loss(nothing).startswith("dense not reached %")
 
 
 def test_claims_say_what_they_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +193,10 @@ def test_what_became_time_is_a_share_of_what_was_cut() -> None:
     assert share_in_time(row, "realised_self") == 1
     assert share_in_time(row, "realised") == pytest.approx((1 - 1 / 1.5) / 0.5)
     assert share_in_time({"macs_ratio": 2.0, "realised": 0.4}, "realised") < 0
+    shown = {"network": "x3d:m", "batch": 1, "engine": "half", "ms": 5.0, "clips_per_second": 200.0, "error": 1e-7}
+    assert "macs / 2.00, of the cut 1.00 in time (0.67 against OpenVINO)" in summary({**shown, **row})
+    assert summary({**shown, **row, "macs_ratio": 1.0}).endswith("macs / 1.00  error 1e-07")  # nothing was cut
+    assert "macs" not in summary(shown)
 
 
 def test_the_page_is_made_from_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,12 @@ def verdict(checks: list[bool | None]) -> Any:
     return "yes" if all(known) and len(known) == len(checks) else "partly"
 
 
+def share_in_time(row: dict[str, float], key: str) -> float:
+    """Returns which share of the macs cut became time, of a row whose `key` is the speed-up over the ratio of macs."""
+    speed_up = row[key] * row["macs_ratio"]
+    return (1 - 1 / speed_up) / (1 - 1 / row["macs_ratio"])
+
+
 def cost_without_loss(found: Curves, task: str, unit: str = "") -> str:
     """Returns how far each kind of gate divides the macs without loss, and with a small one."""
     dense = spread(dense_accuracy(found).values())

@@ -19,6 +19,7 @@ from benchmarks.claims.judging import (
     missing_runs,
     on_average,
     seeds_of,
+    share_in_time,
     untested,
     verdict,
 )
@@ -159,12 +160,6 @@ def v5(rows: Rows) -> Claim:
         f"network, in {sum(against >= 0.9 for against in became['realised'])} against OpenVINO.",
         0,
     )
-
-
-def share_in_time(row: dict[str, float], key: str) -> float:
-    """Returns which share of the macs cut became time, of a row whose `key` is the speed-up over the ratio of macs."""
-    speed_up = row[key] * row["macs_ratio"]
-    return (1 - 1 / speed_up) / (1 - 1 / row["macs_ratio"])
 
 
 def v6(rows: Rows) -> Claim:
@@ -310,8 +305,13 @@ def saves(found: Curves, share: float, method: str = OURS, *, slack: float = 0.0
 
 def gain_of_tuning(found: Curves) -> float:
     """Returns by how many points the dense network is better when it learns as long as the others, mean over seeds."""
-    dense, tuned = ([point.accuracy for (point,) in found[name].values()] for name in ("dense", TUNED))
+    dense, tuned = dense_and_tuned(found)
     return mean(tuned) - mean(dense) if dense else 0.0
+
+
+def dense_and_tuned(found: Curves) -> list[list[float]]:
+    """Returns the accuracies of the dense networks every method starts from, and of the same tuned as long, by seed."""
+    return [[point.accuracy for (point,) in found[name].values()] for name in ("dense", TUNED)]
 
 
 def reached(held: list[bool]) -> str:
@@ -323,7 +323,7 @@ def reached(held: list[bool]) -> str:
 
 def without_loss(found: Curves, method: str = OURS) -> str:
     """Returns what VA-RED2 saves without loss of accuracy and with a small one, and each of its settings."""
-    dense, tuned = (spread(point.accuracy for (point,) in found[name].values()) for name in ("dense", TUNED))
+    dense, tuned = (spread(accuracies) for accuracies in dense_and_tuned(found))
     parts = [f"dense {dense} %, tuned as long {tuned} %"]
     if gain_of_tuning(found) > LEARNING:
         parts.append("the dense network had not finished learning")
