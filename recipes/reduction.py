@@ -60,6 +60,7 @@ def recipe(
     data: Literal["moving", "actions"] = "moving",
     method: str = "dense",
     start: str = "",
+    trunk: str = "",
     seed: int = 0,
     space: int = 2,
     efficiency: float = 0.8,
@@ -76,6 +77,8 @@ def recipe(
 ) -> Recipe:
     """Return the recipe; `start` is a dense network's folder, `efficiency` the paper's lambda_e.
 
+    `trunk` is the folder of a dense R(2+1)D that a dense TPN or CorrNet is put on, in place of random weights.
+
     `distill` is the share of the task's loss that is of the dense network's answers, where there is one. `press` is how
     hard a rival presses (`ClipMethod`), `stride` that every so many-th of the 16 frames is seen (0: as the network has
     it).
@@ -91,7 +94,7 @@ def recipe(
     teacher = Teacher(dense, start, distill)
 
     def build() -> nn.Module:
-        run = begin(dense(), start, recompute=recompute)
+        run = begin(dense(), start, trunk=trunk, recompute=recompute)
         example = torch.zeros(1, 3, -(-FRAMES // every), SIZE, SIZE)
         model = how.apply(run, where, example=example)
         for layer in model.modules():

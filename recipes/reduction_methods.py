@@ -106,12 +106,37 @@ def options_of(method: str, space: int) -> dict[str, int]:
     }
 
 
-def begin(network: nn.Module, start: str, *, recompute: bool = False) -> ReducedModel:
-    """Return what runs a network, with the weights of the dense one in the folder `start`, if any."""
+def begin(network: nn.Module, start: str, *, trunk: str = "", recompute: bool = False) -> ReducedModel:
+    """Return what runs a network, with the weights of the dense one in the folder `start`, or those `take_trunk` takes.
+
+    RecipeError says so where it is told both.
+    """
+    if start and trunk:
+        raise RecipeError(
+            f"got start={start!r} and trunk={trunk!r}; expected one: start has weights of the whole network"
+        )
     run = ReducedModel(network, recompute=recompute)
     if start:
         read_weights(Path(start)).load_into(run)
+    if trunk:
+        take_trunk(run, trunk)
     return run
+
+
+def take_trunk(run: ReducedModel, folder: str) -> None:
+    """Give a network that is put on another (TPN and CorrNet on R(2+1)D) the weights of that one's `body`.
+
+    RecipeError says so where the folder's network has no body that fits; the network is then as it was.
+    """
+    given, own = read_weights(Path(folder)), run.state_dict()
+    body = {name: value for name, value in given.state.items() if name.startswith("model.body.")}
+    strange = [name for name, value in body.items() if name not in own or own[name].shape != value.shape]
+    if strange or not body:
+        raise RecipeError(
+            f"{given.path} (recipe {given.recipe!r}, options {given.options}) has no body for this network: "
+            f"{', '.join(strange[:3]) or 'nothing in it is called model.body'}; expected the dense network it is put on"
+        )
+    run.load_state_dict(body, strict=False)
 
 
 class Teacher:

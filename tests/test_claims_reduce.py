@@ -31,7 +31,7 @@ from benchmarks.claims.reduce_curves import (
 )
 from benchmarks.claims.reduce_measures import MEASURES, shares
 from benchmarks.claims.reduce_runs import ABLATED, runs
-from benchmarks.claims.runs import Results, digest_of, plan
+from benchmarks.claims.runs import WORK, Results, digest_of, plan
 from benchmarks.reduce import summary
 from saccade.data.puppets_clips import CLIP_ACTIONS
 from saccade.reduce import Policy, ReducedModel
@@ -330,3 +330,18 @@ def test_the_run_module_trains_and_measures(
     again = train_run(every["r2plus1d/dense/0"], every, reduce_runs.measure)
     assert (again["weights"], again["device"], again["train_seconds"]) == (dense["weights"], "cpu", 500)  # spent before
     assert ABLATED in {int(name.split("/")[-1]) for name in every}
+
+
+def test_a_pyramid_is_put_on_the_dense_network_and_the_others_go_on_from_the_pyramid() -> None:
+    from benchmarks.claims.reduce_runs import runs
+
+    every, given = runs(), {}
+    for name in ("tpn/dense/0", "tpn/tuned/0", "i3d/dense/0", "r2plus1d/dense/0"):
+        options = every[name].all_options(every)
+        given[name] = {key: options.get(key, "").removeprefix(f"{WORK}/") for key in ("trunk", "start")}
+    assert given == {
+        "tpn/dense/0": {"trunk": "r2plus1d/dense/0", "start": ""},
+        "tpn/tuned/0": {"trunk": "", "start": "tpn/dense/0"},
+        "i3d/dense/0": {"trunk": "", "start": ""},
+        "r2plus1d/dense/0": {"trunk": "", "start": ""},
+    }

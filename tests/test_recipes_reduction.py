@@ -83,6 +83,31 @@ def test_pyramids_and_correlations_are_reduced_too(network: str) -> None:
 
 
 @pytest.mark.usefixtures("few_clips")
+def test_pyramids_and_correlations_are_put_on_a_trained_network(tmp_path: Path) -> None:
+    path = "recipes/reduction.py"
+    folder = str(train(load_recipe(path, {"steps": 1}), tmp_path / "dense", tensorboard=False).folder)
+    body = {name: value for name, value in read_weights(folder).state.items() if ".body." in name}
+    for network in ("tpn", "corrnet"):
+        fresh = load_recipe(path, {"network": network}).build().state_dict()
+        found = load_recipe(path, {"network": network, "trunk": folder}).build().state_dict()
+        assert found.keys() == fresh.keys()
+        assert not all(torch.equal(fresh[name], value) for name, value in body.items())
+        for name, value in found.items():
+            assert torch.equal(value, body.get(name, fresh[name])), name
+    for options, wrong in (
+        ({"network": "i3d"}, "has no body for this network: model.body.layer1"),
+        ({"width": "half"}, "expected the dense network it is put on"),
+        ({"network": "tpn", "start": folder}, "expected one"),
+    ):
+        with pytest.raises(RecipeError, match=wrong):
+            load_recipe(path, {**options, "trunk": folder}).build()
+    (tmp_path / "bare").mkdir()
+    bare = train(load_recipe("tests/toy_recipe.py", {}), tmp_path / "bare", tensorboard=False).folder
+    with pytest.raises(RecipeError, match=r"nothing in it is called model\.body"):
+        load_recipe(path, {"network": "tpn", "trunk": str(bare)}).build()
+
+
+@pytest.mark.usefixtures("few_clips")
 def test_what_goes_on_from_a_dense_network_learns_from_its_answers_and_from_the_labels(tmp_path: Path) -> None:
     recipe = load_recipe("recipes/reduction.py", {"steps": 1})
     folder = train(recipe, tmp_path / "dense", accelerator="cpu", tensorboard=False).folder

@@ -98,8 +98,8 @@ def v3(rows: Rows) -> Claim:
     return Claim(
         "V3",
         "It also works on TPN and CorrNet",
-        "On R(2+1)D-tiny, gates on the spatial convolutions; TPN, 16 frames; CorrNet, 8 frames; a third of the steps. "
-        "As V1",
+        "On R(2+1)D-tiny, gates on the spatial convolutions; TPN, 16 frames; CorrNet, 8 frames; the dense ones "
+        "begin with the trained R(2+1)D of V1, all learn for half the steps. As V1",
         "TPN 28.5 -> 21.5 (25 % saved); CorrNet 60.8 -> 45.5 (25 %), clip-1 59.9 -> 60.4",
         "; ".join(f"{name}: {without_loss(item)}" for name, item in found.items()),
         verdict([held for item in found.values() for held in saves(item, 0.25)]),

@@ -40,6 +40,7 @@ POSES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 }
 POSE_MINUTES = {"dense": 8.0, "tuned": 1.5, "gates": 3.0}
 OTHERS = ("i3d", "tpn", "corrnet")  # dense and reduced, one seed
+ON_TRUNK = OTHERS[1:]  # begin with the body of the dense R(2+1)D, and learn for half the steps
 # Other tasks, dense and reduced, one seed: the recipe, what VA-RED2 may leave out, and lambda_e.
 TASKS: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "yowo": ("recipes/localisation.py", "both", WEIGHTS[-1:]),
@@ -71,16 +72,18 @@ def runs() -> dict[str, Run]:
     def add(
         network: str, name: str, seed: int, more: tuple[str, ...] = (), *, goes_on: bool = True, **options: Any
     ) -> None:
-        task = network
+        task, given_as = network, "start"
         if network == "actions":
             network, options = "r2plus1d", {"data": "actions", **options}
         start = f"{task}/dense/{seed}" if goes_on and name != "dense" else ""
         steps = options.get("steps") or STEPS["reduced" if start else "dense"]
         known = SECONDS[task]
         kind = name if name in known else options.get("method", "dense")
+        if network in ON_TRUNK and not start:
+            start, given_as = f"r2plus1d/dense/{seed}", "trunk"
         minutes = steps * known[kind] / 60 + MEASURING + (0.5 if more else 0)
         options = {"network": network, "seed": seed, "steps": steps, **options}
-        run = Run(f"{task}/{name}/{seed}", RECIPE, options, ("plain", *more), start, minutes)
+        run = Run(f"{task}/{name}/{seed}", RECIPE, options, ("plain", *more), start, minutes, given_as)
         found[run.name] = run
 
     def add_reduced(network: str, seed: int, weights: Sequence[float], *, whole: bool) -> None:
@@ -108,8 +111,7 @@ def runs() -> dict[str, Run]:
         for name, options in ABLATIONS.items() if whole else ():
             add("r2plus1d", name, seed, method="both", efficiency=WEIGHTS[-1], **options)
         for network in OTHERS if whole else ():
-            fewer = 1 if network == "i3d" else 3  # the others take twice and four times as long a step
-            dense, later = STEPS["dense"] // fewer, STEPS["reduced"] // fewer
+            dense, later = (STEPS[stage] // (2 if network in ON_TRUNK else 1) for stage in ("dense", "reduced"))
             add(network, "dense", seed, steps=dense)
             add(network, "tuned", seed, steps=later)
             add(network, f"both-{WEIGHTS[-1]}", seed, method="both", efficiency=WEIGHTS[-1], steps=later)

@@ -45,6 +45,7 @@ class Run:
         measures: what to measure of the trained network, by name; its paper's module knows how.
         start: name of the run whose weights it starts from.
         minutes: how long it is expected to take on one core; 0 where nobody knows.
+        given_as: which of the recipe's options is told the folder of `start`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Run:
     measures: tuple[str, ...]
     start: str = ""
     minutes: float = 0.0
+    given_as: str = "start"
 
     @property
     def folder(self) -> Path:
@@ -66,7 +68,7 @@ class Run:
 
     def all_options(self, runs: Mapping[str, Run]) -> dict[str, Any]:
         """Returns the recipe's options, with the folder it starts from."""
-        return {**self.options, **({"start": str(runs[self.start].folder)} if self.start else {})}
+        return {**self.options, **({self.given_as: str(runs[self.start].folder)} if self.start else {})}
 
 
 class Results:
