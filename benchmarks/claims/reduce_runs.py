@@ -40,7 +40,7 @@ POSES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 }
 POSE_MINUTES = {"dense": 8.0, "tuned": 1.5, "gates": 3.0}
 OTHERS = ("i3d", "tpn", "corrnet")  # dense and reduced, one seed
-ON_TRUNK = OTHERS[1:]  # begin with the body of the dense R(2+1)D, and learn for half the steps
+ON_TRUNK = dict.fromkeys(OTHERS[1:], 1000)  # these begin with the body of the dense R(2+1)D: steps of the dense ones
 # Other tasks, dense and reduced, one seed: the recipe, what VA-RED2 may leave out, and lambda_e.
 TASKS: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "yowo": ("recipes/localisation.py", "both", WEIGHTS[-1:]),
@@ -76,7 +76,7 @@ def runs() -> dict[str, Run]:
         if network == "actions":
             network, options = "r2plus1d", {"data": "actions", **options}
         start = f"{task}/dense/{seed}" if goes_on and name != "dense" else ""
-        steps = options.get("steps") or STEPS["reduced" if start else "dense"]
+        steps = options.get("steps") or (STEPS["reduced"] if start else ON_TRUNK.get(network, STEPS["dense"]))
         known = SECONDS[task]
         kind = name if name in known else options.get("method", "dense")
         if network in ON_TRUNK and not start:
@@ -111,10 +111,7 @@ def runs() -> dict[str, Run]:
         for name, options in ABLATIONS.items() if whole else ():
             add("r2plus1d", name, seed, method="both", efficiency=WEIGHTS[-1], **options)
         for network in OTHERS if whole else ():
-            dense, later = (STEPS[stage] // (2 if network in ON_TRUNK else 1) for stage in ("dense", "reduced"))
-            add(network, "dense", seed, steps=dense)
-            add(network, "tuned", seed, steps=later)
-            add(network, f"both-{WEIGHTS[-1]}", seed, method="both", efficiency=WEIGHTS[-1], steps=later)
+            add_reduced(network, seed, WEIGHTS[-1:], whole=False)
         if whole:
             add("actions", "dense", seed, steps=600)
             add("actions", "tuned", seed, steps=300)
