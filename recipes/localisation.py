@@ -29,7 +29,7 @@ from saccade.zoo.yowo import yowo
 SIZE = 64  # of the pictures, two cells
 EVERY = 2  # every so many-th frame is seen
 ANCHORS = ((0.47, 1.43), (0.54, 1.2), (0.54, 1.65), (0.68, 1.41), (0.95, 1.31))  # cells; k-means of training boxes
-STEPS = {"dense": 3000, "reduced": 2000}
+STEPS = {"dense": 9000, "reduced": 2000}
 SCORE = 0.01  # least score of a box that average precision looks at
 
 
