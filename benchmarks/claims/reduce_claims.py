@@ -35,7 +35,7 @@ from benchmarks.claims.reduce_curves import (
     cut,
     setting_of,
 )
-from benchmarks.claims.reduce_runs import ABLATED, ON_TRUNK, OTHERS, WEIGHTS
+from benchmarks.claims.reduce_runs import ABLATED, ON_TRUNK, WEIGHTS
 from benchmarks.claims.reduce_with_skip import NEEDS as SKIP_NEEDS
 from benchmarks.claims.reduce_with_skip import sv
 from benchmarks.environment import ROOT
@@ -77,7 +77,7 @@ def v1(rows: Rows) -> Claim:
 
 def v2(rows: Rows) -> Claim:
     """X3D and I3D."""
-    deep, inception = (beside_dense(rows, network) for network in ("x3d", OTHERS[0]))
+    deep, inception = (beside_dense(rows, network) for network in ("x3d", "i3d"))
     return Claim(
         "V2",
         "X3D: a fifth of the macs saved at a loss of a point; I3D: half of them, and more accurate",
@@ -94,7 +94,7 @@ def v2(rows: Rows) -> Claim:
 
 def v3(rows: Rows) -> Claim:
     """TPN and CorrNet."""
-    found = {name: beside_dense(rows, name) for name in OTHERS[1:]}
+    found = {name: beside_dense(rows, name) for name in ON_TRUNK}
     return Claim(
         "V3",
         "It also works on TPN and CorrNet",
@@ -364,8 +364,8 @@ def overhead(rows: Rows, network: str) -> str:
 # Runs without which a claim has nothing to say.
 NEEDS: dict[Callable[[Rows], Claim], tuple[str, ...]] = {
     v1: ("r2plus1d/dense/", "r2plus1d/tuned/", "r2plus1d/both-"),
-    v2: tuple(f"{name}/{run}" for name in ("x3d", OTHERS[0]) for run in ("dense/", "tuned/", "both-")),
-    v3: tuple(f"{name}/{run}" for name in OTHERS[1:] for run in ("dense/", "tuned/", "both-")),
+    v2: tuple(f"{name}/{run}" for name in ("x3d", "i3d") for run in ("dense/", "tuned/", "both-")),
+    v3: tuple(f"{name}/{run}" for name in ON_TRUNK for run in ("dense/", "tuned/", "both-")),
     v4: ("r2plus1d/both-", "r2plus1d/weights-", "r2plus1d/gating-", "r2plus1d/resolution-", "r2plus1d/half-rate/"),
     v6: ("r2plus1d/both-", "r2plus1d/time-", "r2plus1d/channels-"),
     v7: ("r2plus1d/both-", "r2plus1d/free/"),

@@ -39,8 +39,9 @@ POSES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "skip+reduce": ({"method": "magnitude+reduce", "form": "refresh"}, (0.3, 1.0)),
 }
 POSE_MINUTES = {"dense": 8.0, "tuned": 1.5, "gates": 3.0}
-OTHERS = ("i3d", "tpn", "corrnet")  # dense and reduced, one seed
-ON_TRUNK = dict.fromkeys(OTHERS[1:], 1000)  # these begin with the body of the dense R(2+1)D: steps of the dense ones
+# Dense and reduced, one seed; and their lambda_e.
+OTHERS = {"i3d": WEIGHTS[-1:], "tpn": WEIGHTS[1:], "corrnet": WEIGHTS[-1:]}
+ON_TRUNK = {"tpn": 1000, "corrnet": 1000}  # these begin with the body of the dense R(2+1)D: steps of the dense ones
 # Other tasks, dense and reduced, one seed: the recipe, what VA-RED2 may leave out, and lambda_e.
 TASKS: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "yowo": ("recipes/localisation.py", "both", WEIGHTS[-1:]),
@@ -110,8 +111,8 @@ def runs() -> dict[str, Run]:
         add_reduced("x3d", seed, WEIGHTS[::-1] if whole else (PAPERS,), whole=whole)
         for name, options in ABLATIONS.items() if whole else ():
             add("r2plus1d", name, seed, method="both", efficiency=WEIGHTS[-1], **options)
-        for network in OTHERS if whole else ():
-            add_reduced(network, seed, WEIGHTS[-1:], whole=False)
+        for network, weights in OTHERS.items() if whole else ():
+            add_reduced(network, seed, weights[::-1], whole=False)
         if whole:
             add("actions", "dense", seed, steps=600)
             add("actions", "tuned", seed, steps=300)
