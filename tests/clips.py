@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from saccade.video import write_video
+from saccade.video.scheduling import same_scheduling
 
 Array = npt.NDArray[np.uint8]
 
@@ -48,7 +49,7 @@ def encode(
         pytest.skip(f"this FFmpeg has no encoder {codec}")
     height, width, _ = frames[0].shape
     pixel_format = "rgb8" if codec == "gif" else "yuv420p"
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w") as container, same_scheduling():
         stream = container.add_stream(codec, rate=25, width=width, height=height, pix_fmt=pixel_format, options=options)
         stream.thread_count = 1
         for number, frame in enumerate(frames):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +17,7 @@ from clips import Array, moving, plain_decode
 
 from saccade.errors import VideoError
 from saccade.video import Frame, VideoWriter, read_video, write_video
+from saccade.video.scheduling import same_scheduling
 
 SIZES = [(1, 1), (2, 2), (63, 127), (48, 64), (1, 300), (127, 63)]
 
@@ -251,3 +254,34 @@ def test_a_video_is_not_written_over_itself(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"clip\.mp4 is the video being read; write to another file"):
         write_video(tmp_path / "." / "clip.mp4", read_video(path), fps=25)
     assert path.read_bytes() == before
+
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these policies")
+
+
+@linux_only
+def test_an_encoder_leaves_the_caller_the_scheduling_it_had(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0)
+    try:
+        av.Codec("libsvtav1", "w")
+    except ValueError:
+        pytest.skip("this FFmpeg has no encoder libsvtav1")
+    try:
+        assert write_video(tmp_path / "clip.mp4", moving(5), fps=25, codec="libsvtav1") == 5
+        assert os.sched_getscheduler(0) == before  # to root, SVT-AV1 alone leaves real-time priority
+    finally:
+        os.sched_setscheduler(0, before, os.sched_param(0))
+
+
+@linux_only
+def test_scheduling_comes_back_after_an_error_too() -> None:
+    before = os.sched_getscheduler(0)
+
+    @same_scheduling()
+    def fail() -> None:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert os.sched_getscheduler(0) == before

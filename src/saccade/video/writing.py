@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 from saccade.errors import VideoError
 from saccade.video.frame import Frame, check_picture
 from saccade.video.reading import VideoReader
+from saccade.video.scheduling import same_scheduling
 from saccade.video.sources import reason
 
 Target = str | os.PathLike[str] | IO[bytes]
@@ -178,7 +179,9 @@ class VideoWriter:
             )
         picture.pts = self.frames_written
         picture.time_base = self._time_base
-        self._container.mux(self._stream.encode(picture))
+        with same_scheduling():
+            packets = self._stream.encode(picture)
+        self._container.mux(packets)
 
     def close(self) -> None:
         """Finish the file; harmless when it is closed already.
