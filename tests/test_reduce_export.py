@@ -78,10 +78,15 @@ def converted(name: str, what: Reduce) -> tuple[nn.Module, Tensor, Tensor, Polic
     return model, clips, outputs, policies
 
 
-def assert_near(found: Tensor, exact: Tensor, note: str = "") -> None:
-    """Asserts that outputs are those of float64 but for rounding, which goes by the largest: the others cancel."""
-    apart = float((found.double() - exact).abs().max() / exact.abs().max())
-    assert apart < NEAR, f"{note} {apart:.1e} of the largest output"
+def distance(found: Tensor, exact: Tensor) -> float:
+    """Returns how far outputs are from others, as a share of the largest: small ones are what is left of large ones."""
+    return float((found.double() - exact).abs().max() / exact.abs().max())
+
+
+def assert_near(found: Tensor, exact: Tensor, note: str = "", *, within: float = NEAR) -> None:
+    """Asserts that outputs are those of float64 but for rounding."""
+    apart = distance(found, exact)
+    assert apart < within, f"{note} {apart:.1e} of the largest output"
 
 
 WAYS = [
@@ -97,11 +102,13 @@ def test_a_plan_follows_the_gates(name: str, what: Reduce, executor: Any) -> Non
     model, clips, wanted, policies = converted(name, what)
     pairs = {tuple(pair) for use in policies.reduced for pair in torch.stack(use.largest(), 1).tolist()}
     assert len(pairs) > 2
+    with torch.no_grad():  # on some CPUs a float32 network is itself further from float64
+        eager = max(map(distance, ReducedModel(model)(clips)[0], wanted))
     stream = Stream(make_plan(model, clips[:1]), executor=executor)
     for b, (clip, outputs) in enumerate(zip(clips, wanted, strict=True)):
         stream.reset()  # every step computes every position: the rest of the network costs what it always does
         found = stream(clip[None])
-        assert_near(found[0], outputs)
+        assert_near(found[0], outputs, within=max(NEAR, 2 * eager))
         saved = 0.0
         for use in policies.reduced:
             assert use.cheap_macs is not None
