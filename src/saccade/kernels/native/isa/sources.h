@@ -107,7 +107,7 @@ private:
 
     // Whether an output position reads the input position of the same number, and no other.
     bool pointwise() const {
-        bool same = pk.taps == 1;
+        bool same = pk.taps == 1 && !c.transposed;  // with output padding that has positions beyond the input
         for (int axis = 0; axis < 3; ++axis) same = same && w.stride[axis] == 1 && w.pad[axis] == 0;
         return same;
     }
