@@ -84,6 +84,8 @@ TRANSPOSED = [
     case((5, 3), 16, 16, kernel=4, stride=2, pad=1, groups=16, transposed=True),
     case((5, 3), 12, 24, kernel=3, stride=(1, 2), pad=1, groups=3, transposed=True),
     case((5, 3), 300, 1, kernel=2, stride=2, transposed=True),
+    case((5, 3), 8, 17, dilation=2, extra=1, transposed=True),  # one tap, and outputs beyond the input
+    case((5, 3), 8, 17, pad=1, dilation=3, extra=2, transposed=True),  # one tap, of another position
 ]
 OTHER_RANKS = [
     case((1,), 3, 8, kernel=3, pad=1),

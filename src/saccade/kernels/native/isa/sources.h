@@ -107,8 +107,9 @@ private:
 
     // Whether an output position reads the input position of the same number, and no other.
     bool pointwise() const {
-        bool same = pk.taps == 1 && !c.transposed;  // with output padding that has positions beyond the input
-        for (int axis = 0; axis < 3; ++axis) same = same && w.stride[axis] == 1 && w.pad[axis] == 0;
+        bool same = pk.taps == 1;
+        for (int axis = 0; axis < 3; ++axis)
+            same = same && w.stride[axis] == 1 && w.pad[axis] == 0 && w.out[axis] == w.in[axis];
         return same;
     }
 
