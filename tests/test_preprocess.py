@@ -57,9 +57,8 @@ def weights(source: int, target: int, interpolation: str, antialias: bool, stret
             matrix[i] = kernel((np.arange(source) + 0.5 - centre) / max(ratio, 1) / stretch)
             matrix[i] /= matrix[i].sum()
         else:  # the kernel has its own size; what falls outside takes the edge's value
-            reach = np.arange(
-                math.floor(centre - 0.5) - 2, math.floor(centre - 0.5) + 4
-            )  # one more than reads, each way
+            before = math.floor(centre - 0.5)
+            reach = np.arange(before - 2, before + 4)  # one further each way than there are weights, unless stretched
             kernel = triangle if interpolation == "bilinear" else cubic(-0.75)
             for j, weight in zip(reach, kernel((reach + 0.5 - centre) / stretch), strict=True):
                 matrix[i, min(max(j, 0), source - 1)] += weight
