@@ -333,8 +333,6 @@ def test_the_run_module_trains_and_measures(
 
 
 def test_a_pyramid_is_put_on_the_dense_network_and_the_others_go_on_from_the_pyramid() -> None:
-    from benchmarks.claims.reduce_runs import runs
-
     every, given = runs(), {}
     for name in ("tpn/dense/0", "tpn/tuned/0", "i3d/dense/0", "r2plus1d/dense/0"):
         options = every[name].all_options(every)

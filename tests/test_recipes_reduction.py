@@ -101,7 +101,6 @@ def test_pyramids_and_correlations_are_put_on_a_trained_network(tmp_path: Path) 
     ):
         with pytest.raises(RecipeError, match=wrong):
             load_recipe(path, {**options, "trunk": folder}).build()
-    (tmp_path / "bare").mkdir()
     bare = train(load_recipe("tests/toy_recipe.py", {}), tmp_path / "bare", tensorboard=False).folder
     with pytest.raises(RecipeError, match=r"nothing in it is called model\.body"):
         load_recipe(path, {"network": "tpn", "trunk": str(bare)}).build()

@@ -35,7 +35,7 @@ from benchmarks.claims.reduce_curves import (
     cut,
     setting_of,
 )
-from benchmarks.claims.reduce_runs import ABLATED, ON_TRUNK, WEIGHTS
+from benchmarks.claims.reduce_runs import ABLATED, ON_TRUNK, TRUNK_STEPS, WEIGHTS
 from benchmarks.claims.reduce_with_skip import NEEDS as SKIP_NEEDS
 from benchmarks.claims.reduce_with_skip import sv
 from benchmarks.environment import ROOT
@@ -99,7 +99,7 @@ def v3(rows: Rows) -> Claim:
         "V3",
         "It also works on TPN and CorrNet",
         "On R(2+1)D-tiny, gates on the spatial convolutions; TPN, 16 frames; CorrNet, 8 frames; the dense ones "
-        f"begin with the trained R(2+1)D of V1 and learn for {ON_TRUNK['tpn']} steps. As V1",
+        f"begin with the trained R(2+1)D of V1 and learn for {TRUNK_STEPS} steps. As V1",
         "TPN 28.5 -> 21.5 (25 % saved); CorrNet 60.8 -> 45.5 (25 %), clip-1 59.9 -> 60.4",
         "; ".join(f"{name}: {without_loss(item)}" for name, item in found.items()),
         verdict([held for item in found.values() for held in saves(item, 0.25)]),

@@ -41,7 +41,8 @@ POSES: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 POSE_MINUTES = {"dense": 8.0, "tuned": 1.5, "gates": 3.0}
 # Dense and reduced, one seed; and their lambda_e.
 OTHERS = {"i3d": WEIGHTS[-1:], "tpn": WEIGHTS[1:], "corrnet": WEIGHTS[-1:]}
-ON_TRUNK = {"tpn": 1000, "corrnet": 1000}  # these begin with the body of the dense R(2+1)D: steps of the dense ones
+ON_TRUNK = ("tpn", "corrnet")  # dense ones begin with the body of the dense R(2+1)D, and learn for fewer steps
+TRUNK_STEPS = 1000
 # Other tasks, dense and reduced, one seed: the recipe, what VA-RED2 may leave out, and lambda_e.
 TASKS: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "yowo": ("recipes/localisation.py", "both", WEIGHTS[-1:]),
@@ -77,11 +78,15 @@ def runs() -> dict[str, Run]:
         if network == "actions":
             network, options = "r2plus1d", {"data": "actions", **options}
         start = f"{task}/dense/{seed}" if goes_on and name != "dense" else ""
-        steps = options.get("steps") or (STEPS["reduced"] if start else ON_TRUNK.get(network, STEPS["dense"]))
+        if start:
+            steps = STEPS["reduced"]
+        elif network in ON_TRUNK:
+            start, given_as, steps = f"r2plus1d/dense/{seed}", "trunk", TRUNK_STEPS
+        else:
+            steps = STEPS["dense"]
+        steps = options.get("steps") or steps
         known = SECONDS[task]
         kind = name if name in known else options.get("method", "dense")
-        if network in ON_TRUNK and not start:
-            start, given_as = f"r2plus1d/dense/{seed}", "trunk"
         minutes = steps * known[kind] / 60 + MEASURING + (0.5 if more else 0)
         options = {"network": network, "seed": seed, "steps": steps, **options}
         run = Run(f"{task}/{name}/{seed}", RECIPE, options, ("plain", *more), start, minutes, given_as)
