@@ -38,6 +38,16 @@ SACCADE_INLINE Vec splat(float x) { return x - Vec{}; }
 SACCADE_INLINE IVec bits(Vec v) { return reinterpret_cast<IVec>(v); }
 SACCADE_INLINE Vec from_bits(IVec v) { return reinterpret_cast<Vec>(v); }
 
+// Hides from the compiler where a pointer comes from. Of many pointers that it knows to be sums it may keep the parts, and
+// what finds no place then lies in vector registers: to fetch one takes a slot of the units that multiply.
+template <class T>
+SACCADE_INLINE const T* opaque(const T* p) {
+#if defined(__GNUC__)
+    asm("" : "+r"(p));
+#endif
+    return p;
+}
+
 // a * b + c, one rounding where the instruction set has it, two in the portable build.
 SACCADE_INLINE Vec fma(Vec a, Vec b, Vec c) {
 #if defined(__AVX512F__)

@@ -53,14 +53,14 @@ SACCADE_INLINE void block(const Taps<T>& t, const G& group) {
             if constexpr (KW > 0) {
                 Vec b[KW][V];
 #pragma GCC unroll 16
-                for (int k = 0; k < KW; ++k)
+                for (int k = 0; k < KW; ++k, w = opaque(w + t.weight_steps[2]))
 #pragma GCC unroll 16
-                    for (int v = 0; v < V; ++v) b[k][v] = load(w + k * t.weight_steps[2] + group.at(v));
+                    for (int v = 0; v < V; ++v) b[k][v] = load(w + group.at(v));
 #pragma GCC unroll 64
-                for (int j = 0; j < (P - 1) * S + KW; ++j)
+                for (int j = 0; j < (P - 1) * S + KW; ++j, x = opaque(x + t.steps[2]))
 #pragma GCC unroll 16
                     for (int v = 0; v < V; ++v) {
-                        const Vec a = group.load(x + j * t.steps[2], v);
+                        const Vec a = group.load(x, v);
 #pragma GCC unroll 16
                         for (int k = 0; k < KW; ++k)
                             if (j >= k && (j - k) % S == 0 && (j - k) / S < P)

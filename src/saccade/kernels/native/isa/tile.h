@@ -72,7 +72,7 @@ static void run_tile(const Tile& t) {
         for (; runs > 0; --runs, pointers += MR) {
             const char* a[MR];
 #pragma GCC unroll 16
-            for (int p = 0; p < MR; ++p) a[p] = pointers[p] + bytes;
+            for (int p = 0; p < MR; ++p) a[p] = opaque(pointers[p] + bytes);
             for (int64_t k = -bytes; k < 0; k += 4) {
                 Vec b[NV];
 #pragma GCC unroll 16
