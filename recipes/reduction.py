@@ -23,7 +23,17 @@ from torch import Tensor, nn
 
 from recipes.moving_clips import CLASSES, FRAMES, SIZE, augment_moving, clips_of_task
 from recipes.pose_clips import pictures
-from recipes.reduction_methods import ClipMethod, Spending, Stage, Teacher, begin, in_batches, options_of, schooling
+from recipes.reduction_methods import (
+    RAMP,
+    ClipMethod,
+    Spending,
+    Stage,
+    Teacher,
+    begin,
+    in_batches,
+    options_of,
+    schooling,
+)
 from saccade.data.puppets_clips import MIRRORED_ACTIONS
 from saccade.evaluate.classify import top_k_accuracy
 from saccade.graph.conversion import Where
@@ -73,6 +83,7 @@ def recipe(
     steps: int = 0,
     rate: float = 3e-3,
     gate_rate: float = 0.03,
+    ramp: float = RAMP,
     recompute: bool = False,
 ) -> Recipe:
     """Return the recipe; `start` is a dense network's folder, `efficiency` the paper's lambda_e.
@@ -81,14 +92,14 @@ def recipe(
 
     `distill` is the share of the task's loss that is of the dense network's answers, where there is one. `press` is how
     hard a rival presses (`ClipMethod`), `stride` that every so many-th of the 16 frames is seen (0: as the network has
-    it).
+    it). `ramp` is the share of the steps in which the efficiency loss grows to its full weight, after the first tenth.
     """
     make, where, every = NETWORKS[network]
     every = stride or every
     what = Reduce(**options_of(method, space), cheap_time=cheap_time, cheap_channels=cheap_channels)
     how = ClipMethod(name=method, what=what, efficiency=efficiency, press=press)
     steps = steps or STEPS["reduced" if start else "dense"]
-    stage = Stage(steps)
+    stage = Stage(steps, ramp=ramp)
     mirrored = MIRRORED_ACTIONS if data == "moving" else tuple(range(CLASSES[data]))
     dense = partial(make, WIDTHS[width], classes=CLASSES[data], seed=seed)
     teacher = Teacher(dense, start, distill)

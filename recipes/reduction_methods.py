@@ -183,12 +183,12 @@ def in_batches(data: Any, size: int) -> Iterator[list[Any]]:
 class Stage:
     """How much of the penalty counts: nothing in the first stage, then more and more; `before_step` of a recipe."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.now = steps, 0.0
+    def __init__(self, steps: int, *, ramp: float = RAMP) -> None:
+        self.steps, self.ramp, self.now = steps, ramp, 0.0
 
     def __call__(self, model: nn.Module, step: int) -> None:
         """Set what counts in this step; a network that chooses resolutions chooses at random in the first stage."""
-        self.now = min(1.0, max(0.0, (step / self.steps - STAGES) / RAMP))
+        self.now = min(1.0, max(0.0, (step / self.steps - STAGES) / self.ramp))
         if isinstance(model, ResolutionChoice):
             model.exploring = self.now == 0
 

@@ -148,6 +148,23 @@ def test_verdicts_follow_their_rules(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert verdicts(made_rows({"skip+reduce-0.3": (70.0, 9.0), "skip+reduce-1.0": (60.0, 1.2)}))["SV"] == "partly"
 
 
+def test_v1_holds_where_networks_that_learned_longer_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reduce_claims, "SPEED", tmp_path / "none.json")
+    rows = made_rows({"both-2.0": (81.2, 1.5)})
+
+    def change(network: str, **plain: float) -> tuple[str, bool]:
+        for name in [name for name in rows if name.startswith(f"{network}/both")]:
+            rows[name]["measures"]["plain"] |= plain
+        claim = judge(rows)[0]
+        return claim.reproduced, "40 %, is reached" in claim.why
+
+    assert change("neither") == ("yes", False)
+    assert change("r2plus1d", top1=10.0) == ("yes", False)
+    assert change("longer", macs=100 / 1.8) == ("yes", True)
+    assert change("longer", top1=10.0) == ("no", False)
+    assert change("r2plus1d", top1=81.2, macs=100 / 1.8) == ("yes", True)
+
+
 def test_a_dense_network_that_was_still_learning_is_no_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reduce_claims, "SPEED", tmp_path / "none.json")
     for gain, verdict in ((4.9, "partly"), (5.1, "no")):

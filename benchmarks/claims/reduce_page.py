@@ -18,6 +18,7 @@ from saccade.report.plots import Curve, accuracy_against_macs
 DOCS, RESULTS = ROOT / "docs", ROOT / "benchmarks" / "results"
 NETWORKS = {
     "r2plus1d": "R(2+1)D-tiny on rendered actions, 16 frames of 48x48",
+    "longer": "R(2+1)D-tiny as above, going on for 4000 steps in place of 2000, from dense networks of their own",
     "x3d": "X3D-tiny on rendered actions, 8 frames of 48x48",
     "i3d": "I3D-tiny on rendered actions, 8 frames of 48x48, one seed",
     "tpn": "TPN on R(2+1)D-tiny, one seed",
