@@ -263,9 +263,10 @@ struct Kernels {
 
     // Producers: fresh fp32 rows of `count` positions (ascending) into out[count][ld], ld >= padded(channels).
     // Elements of a row beyond the channels may be overwritten with anything. `prefix` of convolve: compute only the
-    // first so many output channels.
+    // first so many output channels. `next`: rows of all output channels that the caller touches after that, at the same
+    // positions; they are fetched meanwhile. Its data may be null: there are none.
     void (*convolve)(const Convolution&, Rows in, const int32_t* positions, int64_t count, int32_t prefix, float* out,
-                     int64_t ld, void* scratch);
+                     int64_t ld, void* scratch, Rows next);
     void (*pool)(const Pooling&, Rows in, const int32_t* positions, int64_t count, float* out, int64_t ld);
     void (*interpolate)(const Interpolation&, Rows in, const int32_t* positions, int64_t count, float* out, int64_t ld);
     void (*reduce)(const Reduction&, Rows in, const int32_t* positions, int64_t count, float* out, int64_t ld);

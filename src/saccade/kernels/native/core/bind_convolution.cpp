@@ -50,7 +50,7 @@ public:
         const int32_t* list = reinterpret_cast<const int32_t*>(positions);
         for (int64_t at = 0; at < count; at += chunk)
             kernels_.convolve(c_, in, list + at, count - at < chunk ? count - at : chunk, prefix,
-                              reinterpret_cast<float*>(out) + at * ld, ld, scratch_.get());
+                              reinterpret_cast<float*>(out) + at * ld, ld, scratch_.get(), Rows{});
     }
 
 private:

@@ -70,6 +70,7 @@ int64_t State::allocate_frames() {
 void State::compute_lines(const Step& step, int32_t first, int32_t option, int32_t kept, const Bands& bands) {
     const Dynamic& d = step.dynamic;
     const Rows in = rows(program_.values()[size_t(step.inputs[0])]);
+    const Rows next = rows(program_.values()[size_t(step.outputs[0])]);
     const int32_t width = step.convolution.window.out[2];
     const int64_t ld = padded(kept), each = int64_t(bands.lines(first)) * width, n = each * bands.frames;
     const int32_t* list = everyone_.get();
@@ -82,7 +83,7 @@ void State::compute_lines(const Step& step, int32_t first, int32_t option, int32
     float* out = frames_.get() + bands.at(0, first);
     over_chunks(step, list, n, [&](int thread, const int32_t* positions, int64_t now) {
         k_.convolve(step.convolution, in, positions, now, kept, out + (positions - list) * ld, ld,
-                    workspaces_[size_t(thread)].scratch.get());
+                    workspaces_[size_t(thread)].scratch.get(), next);
     });
 }
 
@@ -152,7 +153,7 @@ void State::run_undivided(const Step& step, const Spread& how) {
         for (int64_t at = number * task; at < end; at += chunk) {
             const int64_t n = std::min(chunk, end - at);
             const int32_t* list = everyone_.get() + at;
-            k_.convolve(step.convolution, in, list, n, int32_t(out.channels), fresh, ld, space.scratch.get());
+            k_.convolve(step.convolution, in, list, n, int32_t(out.channels), fresh, ld, space.scratch.get(), rows(out));
             k_.spread(how, &fresh, ld, 0, n, fresh, ld);
             space.announced += finish(step, ops, list, n, fresh, ld);
             add_to_lines(step, at, n, fresh, ld);

@@ -131,7 +131,7 @@ void State::run_source(const Step& step, Source source, const int32_t* positions
         if (source == Source::sum) {
             k_.load({sum, out.channels, Type::f32}, channels, nullptr, 0, list, now, fresh, ld);
         } else {
-            k_.convolve(step.convolution, in, list, now, channels, fresh, ld, space.scratch.get());
+            k_.convolve(step.convolution, in, list, now, channels, fresh, ld, space.scratch.get(), rows(out));
             if (source == Source::whole && g.residual && g.bias) k_.apply(&bias, 1, channels, list, now, fresh, ld);
         }
         if (together) {

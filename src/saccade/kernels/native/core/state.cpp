@@ -192,10 +192,12 @@ int64_t State::keep(const Value& v, int32_t id, const int32_t* positions, int64_
 void State::produce(const Step& step, int thread, const int32_t* positions, int64_t n, int64_t ld) {
     float* out = workspaces_[size_t(thread)].fresh.get();
     void* scratch = workspaces_[size_t(thread)].scratch.get();
+    const Value& value = program_.values()[size_t(step.outputs[0])];
     const Rows in = rows(program_.values()[size_t(step.inputs[0])]);
     switch (step.kind) {
         case Kind::convolve:
-            k_.convolve(step.convolution, in, positions, n, step.convolution.out_channels, out, ld, scratch);
+            k_.convolve(step.convolution, in, positions, n, step.convolution.out_channels, out, ld, scratch,
+                        rows(value));
             break;
         case Kind::pool: k_.pool(step.pooling, in, positions, n, out, ld); break;
         case Kind::interpolate: k_.interpolate(step.interpolation, in, positions, n, out, ld); break;
@@ -208,8 +210,7 @@ void State::produce(const Step& step, int thread, const int32_t* positions, int6
             break;
         case Kind::normalise: k_.normalise(step.normalisation, in, positions, n, out, ld); break;
         default:
-            k_.load(in, int32_t(program_.values()[size_t(step.outputs[0])].channels), step.map, step.broadcast,
-                    positions, n, out, ld);
+            k_.load(in, int32_t(value.channels), step.map, step.broadcast, positions, n, out, ld);
     }
 }
 

@@ -39,7 +39,7 @@ void run(Type unit, int rows, const Tile& t, int64_t channels) {
 // All folds of the first `channels` channels for every tile. A fold's weights stay in the first-level cache while the
 // tiles pass.
 void sum_folds(const Packing& packing, const Sources& sources, const int* rows, int64_t tiles, const float* weights,
-               const float* bias, int64_t channels, float* out, int64_t ld) {
+               const float* bias, int64_t channels, float* out, int64_t ld, Ahead& ahead) {
     int64_t first = 0;
     do {  // without any runs the bias is all
         const int64_t left = packing.runs - first;
@@ -50,6 +50,7 @@ void sum_folds(const Packing& packing, const Sources& sources, const int* rows, 
         t.bias = first == 0 ? bias : nullptr;
         t.ld = ld;
         t.out = out;
+        t.ahead = &ahead;
         for (int64_t i = 0; i < tiles; ++i) {
             const int64_t joined = sources.joined(i);
             t.runs = now / joined;
@@ -65,9 +66,12 @@ void sum_folds(const Packing& packing, const Sources& sources, const int* rows, 
 
 // One phase: `positions` are all of it, at most `tiles_at_once` tiles of them.
 void convolve_phase(const Convolution& c, const Packing& packing, const void* packed, Rows in, const int32_t* positions,
-                    int64_t count, int32_t prefix, float* out, int64_t ld, void* scratch) {
+                    int64_t count, int32_t prefix, float* out, int64_t ld, void* scratch, Rows next) {
     Sources sources(c, packing, in, scratch);
     int rows[max_tiles];
+    const int64_t size = size_of(next.type), runs = packing.groups * packing.blocks * packing.runs / packing.runs_joined;
+    Ahead ahead = {static_cast<const char*>(next.data), next.stride * size, c.out_channels * size, positions,
+                   next.data ? count : 0, tile_rows / (runs > 0 ? runs : 1) + 1};
     for (int64_t g = 0; g < packing.groups && g * packing.out_per_group < prefix; ++g) {
         const int64_t channel = g * packing.out_per_group;
         const int64_t wanted = prefix - channel < packing.out_per_group ? prefix - channel : packing.out_per_group;
@@ -87,20 +91,20 @@ void convolve_phase(const Convolution& c, const Packing& packing, const void* pa
             for (int64_t b = 0; b < blocks; b += 4) {
                 const int64_t left = wanted - b * block;
                 sum_folds(packing, sources, rows, tiles, weights + b * packing.block_stride, bias + b * block,
-                          left < 4 * block ? left : 4 * block, to + b * block, ld);
+                          left < 4 * block ? left : 4 * block, to + b * block, ld, ahead);
             }
             continue;
         }
         // A group's last block may reach beyond it: into groups computed later, or else it is summed apart and copied.
         if (channel + round_up(wanted, wanted > lanes ? block : lanes) <= padded(prefix)) {
-            sum_folds(packing, sources, rows, tiles, weights, bias, wanted, to, ld);
+            sum_folds(packing, sources, rows, tiles, weights, bias, wanted, to, ld, ahead);
             continue;
         }
         for (int64_t b = 0; b < blocks; ++b) {
             alignas(64) float apart[max_tiles * tile_rows * block];
             const int64_t width = wanted - b * block < block ? wanted - b * block : block;
             sum_folds(packing, sources, rows, tiles, weights + b * packing.block_stride, bias + b * block, width, apart,
-                      block);
+                      block, ahead);
             for (int64_t p = 0; p < count; ++p)
                 memcpy(to + p * ld + b * block, apart + p * block, size_t(width) * sizeof(float));
         }
@@ -142,7 +146,7 @@ void convolve_sorted(const Convolution& c, Rows in, const int32_t* positions, in
                 chosen[n] = positions[i];
                 index[n++] = int32_t(i);
             }
-        if (n > 0) convolve_phase(c, packing, packed, in, chosen, n, prefix, rows, width, beyond);
+        if (n > 0) convolve_phase(c, packing, packed, in, chosen, n, prefix, rows, width, beyond, Rows{});
         for (int64_t i = 0; i < n; ++i) {
             const float* row = rows + i * width;
             float* to = out + index[i] * ld;
@@ -196,7 +200,7 @@ int64_t convolve_scratch_bytes(const Convolution& c) {
 }
 
 void convolve(const Convolution& c, Rows in, const int32_t* positions, int64_t count, int32_t prefix, float* out,
-              int64_t ld, void* scratch) {
+              int64_t ld, void* scratch, Rows next) {
     if (is_depthwise(c)) return depthwise_convolve(c, in, positions, count, prefix, out, ld);
     const bool sorted = phases_of(c) > 1, by_channels = Grouping(c).by_channels;
     const int64_t chunk = convolve_chunk(c);
@@ -207,7 +211,7 @@ void convolve(const Convolution& c, Rows in, const int32_t* positions, int64_t c
         else if (sorted)
             convolve_sorted(c, in, positions, n, prefix, out, ld, scratch);
         else
-            convolve_phase(c, Packing(c), c.packed, in, positions, n, prefix, out, ld, scratch);
+            convolve_phase(c, Packing(c), c.packed, in, positions, n, prefix, out, ld, scratch, next);
     }
 }
 

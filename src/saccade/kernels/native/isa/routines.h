@@ -12,7 +12,7 @@ void pack(const Convolution&, const float* weight, const float* bias, void* into
 int64_t convolve_scratch_bytes(const Convolution&);
 int64_t convolve_chunk(const Convolution&);
 void convolve(const Convolution&, Rows in, const int32_t* positions, int64_t count, int32_t prefix, float* out,
-              int64_t ld, void* scratch);
+              int64_t ld, void* scratch, Rows next);
 
 // windows.cpp
 void pool(const Pooling&, Rows in, const int32_t* positions, int64_t count, float* out, int64_t ld);

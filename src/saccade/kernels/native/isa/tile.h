@@ -17,6 +17,22 @@ constexpr int tile_rows = 6;
 constexpr int block_vectors = 2;
 constexpr int block = block_vectors * lanes;  // output channels of one packed block
 
+// Rows that are wanted soon, fetched into the second-level cache a few at a time, one time for every run of a tile: the
+// sums go on while memory answers.
+struct Ahead {
+    const char* rows;
+    int64_t stride, bytes;  // from row to row, of a row
+    const int32_t* positions;
+    int64_t left, at_once;  // rows
+
+    __attribute__((always_inline)) void fetch() {
+        for (int64_t i = left < at_once ? left : at_once; i > 0; --i, --left) {
+            const char* row = rows + *positions++ * stride;
+            for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
+        }
+    }
+};
+
 struct Tile {
     const char* const* pointers;  // [runs][MR]
     int64_t runs;
@@ -27,6 +43,7 @@ struct Tile {
     const float* bias;      // of the first block; null goes on from what `out` holds
     float* out;
     int64_t ld;
+    Ahead* ahead;
 };
 
 SACCADE_INLINE Vec broadcast(const char* p) {
@@ -70,6 +87,7 @@ static void run_tile(const Tile& t) {
         int64_t runs = left < t.runs_per_fold ? left : t.runs_per_fold;
         left -= runs;
         for (; runs > 0; --runs, pointers += MR) {
+            t.ahead->fetch();
             const char* a[MR];
 #pragma GCC unroll 16
             for (int p = 0; p < MR; ++p) a[p] = opaque(pointers[p] + bytes);
