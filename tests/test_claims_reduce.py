@@ -17,7 +17,7 @@ from benchmarks.claims.__main__ import main
 from benchmarks.claims.curves import by_setting, of_same_seeds
 from benchmarks.claims.drawn import settings_table
 from benchmarks.claims.judging import on_average, share_in_time
-from benchmarks.claims.reduce_claims import CLAIMS, judge, saves, without_loss
+from benchmarks.claims.reduce_claims import CLAIMS, judge
 from benchmarks.claims.reduce_curves import (
     CHANNELS,
     OURS,
@@ -29,6 +29,7 @@ from benchmarks.claims.reduce_curves import (
     method_of,
     setting_of,
 )
+from benchmarks.claims.reduce_judging import saves, without_loss
 from benchmarks.claims.reduce_measures import MEASURES, shares
 from benchmarks.claims.reduce_runs import ABLATED, runs
 from benchmarks.claims.runs import WORK, Results, digest_of, plan
@@ -159,9 +160,11 @@ def test_v1_holds_where_networks_that_learned_longer_hold_it(tmp_path: Path, mon
         return claim.reproduced, "40 %, is reached" in claim.why
 
     assert change("neither") == ("yes", False)
-    assert change("r2plus1d", top1=10.0) == ("yes", False)
-    assert change("longer", macs=100 / 1.8) == ("yes", True)
+    assert change("r2plus1d", top1=10.0) == ("partly", False)  # against the dense network only
+    assert change("longer", macs=100 / 1.8) == ("partly", True)
     assert change("longer", top1=10.0) == ("no", False)
+    for name in [name for name in rows if name.startswith("longer/")]:
+        del rows[name]
     assert change("r2plus1d", top1=81.2, macs=100 / 1.8) == ("yes", True)
 
 
