@@ -89,7 +89,8 @@ def v1(rows: Rows) -> Claim:
         "R(2+1)D-18, 8 / 16 / 32 frames: 27.7 -> 20.0, 55.2 -> 40.4, 110.5 -> 79.3 (27 to 28 % saved), clip-1 +1.3, "
         "+3.1, +2.8",
         f"{without_loss(found)}. Longer: dense {spread(dense)} %, tuned as long "
-        f"{spread(tuned) if tuned else 'not trained yet'}; {'; '.join(settings(longer, OURS))}. {overhead(rows, 'r2plus1d')}",
+        f"{spread(tuned) if tuned else 'not trained yet'}; {'; '.join(settings(longer, OURS))}. "
+        + overhead(rows, "r2plus1d"),
         verdict(saved(0.27)),
         f"{RENDERED} The rule: at least 27 % saved by a setting whose mean accuracy is not below; {BOTH}. Our own "
         f"goal, 40 %, is {reached(saved(0.4))}.",
