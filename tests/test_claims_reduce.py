@@ -152,6 +152,7 @@ def test_verdicts_follow_their_rules(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_v1_holds_where_networks_that_learned_longer_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reduce_claims, "SPEED", tmp_path / "none.json")
     rows = made_rows({"both-2.0": (81.2, 1.5)})
+    controls = {name: rows.pop(name) for name in list(rows) if name.startswith("longer/tuned")}
 
     def change(network: str, **plain: float) -> tuple[str, bool]:
         for name in [name for name in rows if name.startswith(f"{network}/both")]:
@@ -162,6 +163,9 @@ def test_v1_holds_where_networks_that_learned_longer_hold_it(tmp_path: Path, mon
     assert change("neither") == ("yes", False)
     assert change("r2plus1d", top1=10.0) == ("partly", False)  # against the dense network only
     assert change("longer", macs=100 / 1.8) == ("partly", True)
+    assert "Longer: dense 80.1 (80.0 to 80.2) %, tuned as long not trained" in judge(rows)[0].ours
+    rows |= controls
+    assert change("longer") == ("yes", True)
     assert change("longer", top1=10.0) == ("no", False)
     for name in [name for name in rows if name.startswith("longer/")]:
         del rows[name]

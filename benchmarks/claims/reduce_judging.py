@@ -22,22 +22,30 @@ def saves(found: Curves, share: float, method: str = OURS, *, slack: float = 0.0
     """Returns whether some setting saves this share of the macs and loses no more than `slack` points.
 
     First against the dense network every method starts from, which must have finished learning, then against the better
-    of it and the same tuned as long.
+    of it and the same tuned as long; where that was not trained, nothing holds against it.
     """
-    ratios = [on_average(found, method, slack=slack, tuned=tuned) for tuned in (False, True)]
-    first, then = (ratio is not None and 1 - 1 / ratio >= share for ratio in ratios)
+    first, then = (ratio is not None and 1 - 1 / ratio >= share for ratio in largest_ratios(found, method, slack))
     return [first and gain_of_tuning(found) <= LEARNING, then]
+
+
+def largest_ratios(found: Curves, method: str, slack: float) -> list[float | None]:
+    """Returns `on_average` against the dense network, and against the better of it and the same tuned as long."""
+    there = ["dense" in found, "dense" in found and TUNED in found]
+    return [
+        on_average(found, method, slack=slack, tuned=tuned) if known else None
+        for tuned, known in zip((False, True), there, strict=True)
+    ]
 
 
 def gain_of_tuning(found: Curves) -> float:
     """Returns by how many points the dense network is better when it learns as long as the others, mean over seeds."""
     dense, tuned = dense_and_tuned(found)
-    return mean(tuned) - mean(dense) if dense else 0.0
+    return mean(tuned) - mean(dense) if dense and tuned else 0.0
 
 
 def dense_and_tuned(found: Curves) -> list[list[float]]:
     """Returns the accuracies of the dense networks every method starts from, and of the same tuned as long, by seed."""
-    return [[point.accuracy for (point,) in found[name].values()] for name in ("dense", TUNED)]
+    return [[point.accuracy for (point,) in found.get(name, {}).values()] for name in ("dense", TUNED)]
 
 
 def reached(held: list[bool]) -> str:
@@ -50,21 +58,16 @@ def reached(held: list[bool]) -> str:
 def without_loss(found: Curves, method: str = OURS) -> str:
     """Returns what VA-RED2 saves without loss of accuracy and with a small one, and each of its settings."""
     dense, tuned = (spread(accuracies) for accuracies in dense_and_tuned(found))
-    parts = [f"dense {dense} %, tuned as long {tuned} %"]
+    parts = [f"dense {dense} %, tuned as long {f'{tuned} %' if TUNED in found else 'not trained'}"]
     if gain_of_tuning(found) > LEARNING:
         parts.append("the dense network had not finished learning")
     for slack, how in ((0.0, "at no loss"), (1.0, "within one point")):
-        first, then = (cut(on_average(found, method, slack=slack, tuned=tuned)) for tuned in (False, True))
+        first, then = (cut(ratio) for ratio in largest_ratios(found, method, slack))
         parts.append(f"saved {how} {first} and {then}")
-    return "; ".join(parts + settings(found, method))
-
-
-def settings(found: Curves, method: str) -> list[str]:
-    """Returns what each setting of a method has and saves."""
-    return [
-        f"{name}: {spread([item.accuracy for item in points])} % at {cut(mean(item.ratio for item in points))} saved"
-        for name, points in by_setting(found, method).items()
-    ]
+    for name, points in by_setting(found, method).items():
+        ratio = mean(item.ratio for item in points)
+        parts.append(f"{name}: {spread([item.accuracy for item in points])} % at {cut(ratio)} saved")
+    return "; ".join(parts)
 
 
 def one_seed(found: Curves) -> str:
